@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/magazine.h - the magazine: an array of pointers, and the unit in which weir moves objects.
+ *
+ *     struct weir_magazine *m = weir_magazine_init(memory, sizeof memory);
+ *     if (!weir_magazine_put(m, object))
+ *         hand_over_the_full_one(m);
+ *
+ * A bulk allocation is an array of pointers, a per-CPU cache is one, a depot stores full and empty ones, and
+ * what waits for a grace period is one. So they are one type, and handing 100 objects from one to the other
+ * is handing over one pointer. (J. Bonwick and J. Adams, "Magazines and Vmem", USENIX 2001.)
+ *
+ * A magazine has one owner at a time, and its functions are for the owner: they are plain loads and stores.
+ * Ownership passes through a per-CPU slot (weir/percpu.h), a pool (weir/pool.h) or a queue, and those order it.
+ */
+#ifndef WEIR_MAGAZINE_H
+#define WEIR_MAGAZINE_H
+
+#include "weir/llist.h"
+#include "weir/stack.h"
+
+struct weir_magazine {
+    union { /* on one of them at a time */
+        struct weir_stack_node node;
+        struct weir_llist_node link;
+    };
+    uint32_t count;    /* pointers in it */
+    uint32_t capacity; /* pointers that fit */
+    uint64_t cookie;   /* of the grace period that what is in it waits for */
+    /* the pointers follow: weir_magazine_objects() */
+};
+
+/* Bytes that a magazine for `capacity` pointers takes. */
+#define WEIR_MAGAZINE_BYTES(capacity) (sizeof(struct weir_magazine) + (capacity) * sizeof(void *))
+
+/* Pointers that fit in a magazine of `bytes` bytes: 509 in 4096, 125 in 1024. */
+#define WEIR_MAGAZINE_CAPACITY(bytes) (((bytes) - sizeof(struct weir_magazine)) / sizeof(void *))
+
+/*
+ * Makes an empty magazine of `bytes` bytes of memory, aligned as a pointer is. The memory stays the caller's
+ * to free.
+ *   Progress: wait-free.  Callers: the memory's owner.
+ *   Ordering: none.       Memory: uses what it is given.
+ */
+static inline struct weir_magazine *weir_magazine_init(void *memory, size_t bytes)
+{
+    struct weir_magazine *magazine = (struct weir_magazine *)memory;
+    weir_store_relaxed(&magazine->node.next, (struct weir_stack_node *)NULL);
+    magazine->count = 0;
+    magazine->capacity = (uint32_t)WEIR_MAGAZINE_CAPACITY(bytes);
+    magazine->cookie = 0;
+    return magazine;
+}
+
+/* The array: the first `count` of its `capacity` pointers are in the magazine.
+ *   Progress: wait-free.  Callers: the owner.  Ordering: none.  Memory: none. */
+static inline void **weir_magazine_objects(struct weir_magazine *magazine)
+{
+    return (void **)(void *)(magazine + 1);
+}
+
+/* Puts an object in; false if the magazine is full.
+ *   Progress: wait-free.  Callers: the owner.  Ordering: none.  Memory: none. */
+static inline bool weir_magazine_put(struct weir_magazine *magazine, void *object)
+{
+    if (magazine->count == magazine->capacity)
+        return false;
+    weir_magazine_objects(magazine)[magazine->count++] = object;
+    return true;
+}
+
+/* Takes the object put in last; NULL if the magazine is empty.
+ *   Progress: wait-free.  Callers: the owner.  Ordering: none.  Memory: none. */
+static inline void *weir_magazine_get(struct weir_magazine *magazine)
+{
+    return magazine->count != 0 ? weir_magazine_objects(magazine)[--magazine->count] : NULL;
+}
+
+/* The magazine whose `node`, on a stack or in a pool, this is; NULL stays NULL.
+ *   Progress: wait-free.  Callers: the owner.  Ordering: none.  Memory: none. */
+static inline struct weir_magazine *weir_magazine_of_node(struct weir_stack_node *node)
+{
+    return (struct weir_magazine *)(void *)node; /* its first member */
+}
+
+#endif /* WEIR_MAGAZINE_H */
