@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* weir/detail/api.h - private: how libweir's functions are declared. */
+#ifndef WEIR_DETAIL_API_H
+#define WEIR_DETAIL_API_H
+
+#define WEIR_API __attribute__((visibility("default")))
+
+/* Around declarations. C++: C linkage; and no warning that a function named like a struct hides its constructor,
+ * which is how C names its statistics. */
+#ifdef __cplusplus
+#define WEIR_BEGIN_C_NAMES                                                                                   \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"") extern "C"                 \
+    {
+#define WEIR_END_C_NAMES                                                                                     \
+    }                                                                                                        \
+    _Pragma("GCC diagnostic pop")
+#else
+#define WEIR_BEGIN_C_NAMES
+#define WEIR_END_C_NAMES
+#endif
+
+#endif /* WEIR_DETAIL_API_H */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* weir/detail/block_stats.h - private: what weir/cache.h and weir/free_rcu.h both report of their magazines. */
+#ifndef WEIR_DETAIL_BLOCK_STATS_H
+#define WEIR_DETAIL_BLOCK_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Magazines that pointers wait or lie in: weir's own overhead. */
+struct weir_block_stats {
+    size_t in_use;   /* now */
+    size_t total;    /* made so far; made only when none is idle, so also the most ever in use */
+    uint64_t hits;   /* one was asked for and was idle */
+    uint64_t grown;  /* ... memory for more had to be got first */
+    uint64_t misses; /* ... and there was none */
+};
+
+#endif /* WEIR_DETAIL_BLOCK_STATS_H */

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/page_cache.h - the reference page cache: pages out of one reserved address range, through the engine.
+ *
+ *     struct weir_page_cache *pages;
+ *     weir_page_cache_create(&pages, NULL);           // 4 KiB pages, a quarter of the machine's memory, reserved
+ *
+ *     char *page = weir_page_alloc(pages);            // aligned to its size, contents undefined
+ *     weir_page_free(pages, page);                    // or weir_page_free_rcu(pages, page)
+ *
+ * It is weir/cache.h (per-CPU magazines, depot, deferred free by whole magazines) over a lock-free frame allocator.
+ * The magazines' own memory comes from the same frames. Address space is reserved at creation; memory is used from
+ * when a page is first written, and goes back to the system on decay and drain.
+ *
+ * No function here takes a lock, and weir_page_alloc(), weir_page_free(), their bulk forms and weir_page_free_rcu()
+ * make no system call but to wake the helper thread: they can be called from any context, signal handlers included.
+ */
+#ifndef WEIR_PAGE_CACHE_H
+#define WEIR_PAGE_CACHE_H
+
+#include "weir/cache.h"
+
+WEIR_BEGIN_C_NAMES
+
+struct weir_page_cache_config {
+    /* Bytes per page: 4096, 8192, 16384, 32768 or 65536; 0: 4096. */
+    size_t page_size;
+    /* Bytes of address space, rounded up to 512 pages; 0: a quarter of the machine's memory. */
+    size_t capacity;
+    /* Pages per magazine, 1 to what fits into a page: what moves between a CPU, the depot and the frames at once.
+     * 0: WEIR_CACHE_CAPACITY_DEFAULT. */
+    size_t batch;
+    /* The depot keeps up to 1/high_fraction of all pages, 8 or more; 0: four magazines per CPU. More is faster in
+     * bursts; less leaves more memory to others. */
+    unsigned high_fraction;
+    /* As in struct weir_cache_config. */
+    struct weir_grace *grace;
+    bool registered_users;
+};
+
+/* clang-format off */
+#define WEIR_PAGE_CACHE_CONFIG_INIT { 0, 0, 0, 0, NULL, false }
+/* clang-format on */
+
+struct weir_page_cache_stats {
+    size_t page_size; /* bytes */
+    size_t capacity;  /* pages */
+    size_t frames; /* pages that are not free: out, cached, waiting for a grace period, holding magazines */
+    size_t frames_peak; /* the most there ever were */
+    size_t block_pages; /* of them, holding magazines */
+    struct weir_cache_stats cache;
+};
+
+struct weir_page_cache; /* begins with struct weir__page_cache_paths */
+
+/* Private: what the inline functions below need. */
+struct weir__page_cache_paths {
+    struct weir_cache *cache;
+};
+
+/*
+ * Makes a page cache; `config` NULL: the defaults. 0; -EINVAL for a value that is not allowed; -ENOMEM; or what
+ * weir_percpu_init() or weir_grace_qsbr() say.
+ *   Progress: may block.  Callers: any thread, not a signal handler.
+ *   Ordering: none.       Memory: reserves address space, allocates; -ENOMEM.
+ */
+WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
+                                    const struct weir_page_cache_config *config);
+
+/*
+ * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and the page
+ * cache goes on as before, if pages are still out. NULL is allowed.
+ *   Progress: may block.  Callers: when nobody uses it any more; not in a signal handler, not inside a read-side
+ *   critical section.
+ *   Ordering: none.       Memory: frees.
+ */
+WEIR_API int weir_page_cache_destroy(struct weir_page_cache *pages);
+
+/*
+ * Fills those of array[0..n-1] that are NULL with pages; how many of the n are not NULL then. Fewer than n if there are
+ * no more pages.
+ *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: as weir_page_alloc().  Memory: the reserved range.
+ */
+WEIR_API size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void *array[]);
+
+/*
+ * Adds n pages to a list, each by a node at its beginning; how many: fewer than n if there are no more pages.
+ *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: as weir_page_alloc(); releases to the list's consumers.  Memory: the reserved range.
+ */
+WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t n,
+                                          struct weir_llist_head *list);
+
+/*
+ * Gives n pages back; NULL among them is skipped.
+ *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: as weir_page_free().  Memory: none needed.
+ */
+WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const array[]);
+
+/*
+ * Returns when every page handed to weir_page_free_rcu() before the call is back.
+ *   Progress: may block: a grace period.  Callers: any thread; not in a signal handler, not inside a read-side
+ *   critical section (an online reader is put offline meanwhile).
+ *   Ordering: acquires the readers' doings.  Memory: none.
+ */
+WEIR_API void weir_page_cache_rcu_barrier(struct weir_page_cache *pages);
+
+/*
+ * Gives a quarter of what lies idle back, rounded up: of the depot's magazines to the frames, and of the 512-page areas
+ * with nothing out to the system. How many bytes went to the system.
+ *   Progress: lock-free but for the system calls.  Callers: any thread, not a signal handler.
+ *   Ordering: none.  Memory: gives back.
+ */
+WEIR_API size_t weir_page_cache_decay(struct weir_page_cache *pages);
+
+/*
+ * Gives what lies idle on `cpu` back to the frames; how many pages. 0 and errno as weir_cache_drain_cpu().
+ *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
+ */
+WEIR_API size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how);
+
+/*
+ * Gives what lies idle on all CPUs and in the depot back to the frames, and all areas with nothing out to the system;
+ * how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
+ *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
+ */
+WEIR_API size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how);
+
+/*
+ * What has happened so far; of a running page cache, at slightly different moments.
+ *   Progress: wait-free, in proportion to the CPUs.  Callers: any thread.
+ *   Ordering: none.  Memory: none.
+ */
+WEIR_API void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache_stats *stats);
+
+WEIR_END_C_NAMES
+
+/* Private. */
+static inline struct weir_cache *weir__page_engine(struct weir_page_cache *pages)
+{
+    return ((const struct weir__page_cache_paths *)(const void *)pages)->cache;
+}
+
+/*
+ * A page, aligned to its size, its contents undefined; NULL if there is none.
+ *   Progress: lock-free, no system call; usually a restartable sequence of some ten instructions.
+ *   Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: what was written to the page before it was freed is visible.
+ *   Memory: the reserved range.
+ */
+static inline void *weir_page_alloc(struct weir_page_cache *pages)
+{
+    return weir_cache_alloc(weir__page_engine(pages));
+}
+
+/*
+ * Gives a page back.
+ *   Progress, Callers: as weir_page_alloc().
+ *   Ordering: what was written to the page is visible to who gets it next.  Memory: none needed.
+ */
+static inline void weir_page_free(struct weir_page_cache *pages, void *page)
+{
+    weir_cache_free(weir__page_engine(pages), page);
+}
+
+/*
+ * Gives a page back after a grace period: when every reader that may have seen it is gone. The caller has made it
+ * unreachable for new readers.
+ *   Progress: lock-free; but if no page is left for a magazine, it waits for a grace period.
+ *   Callers: any thread; signal handlers and read-side critical sections only if the range is never exhausted.
+ *   Ordering: releases the caller's unlinking to readers that start after the grace period has.
+ *   Memory: the reserved range: one page per four magazines of the default size.
+ */
+static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
+{
+    weir_cache_free_rcu(weir__page_engine(pages), page);
+}
+
+#endif /* WEIR_PAGE_CACHE_H */

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* blocks.c - the pool of empty magazines: see blocks.h. */
+#define _GNU_SOURCE
+#include "blocks.h"
+
+#include <sys/mman.h>
+
+#define SYSTEM_CHUNK ((size_t)64 * 1024)
+
+/* At the start of each chunk; blocks follow. */
+struct chunk {
+    struct weir_llist_node link;
+    size_t bytes;
+};
+_Static_assert(sizeof(struct chunk) <= WEIR__CHUNK_HEADER, "the header's size is part of the interface");
+
+static void *system_get(void *arg, size_t *bytes)
+{
+    size_t least = sizeof(struct chunk) + *(const size_t *)arg;
+    *bytes = least > SYSTEM_CHUNK ? (least + 4095) & ~(size_t)4095 : SYSTEM_CHUNK;
+    void *chunk = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return chunk != MAP_FAILED ? chunk : NULL;
+}
+
+static void system_put(void *arg, void *chunk, size_t bytes)
+{
+    (void)arg;
+    munmap(chunk, bytes);
+}
+
+void weir__blocks_init(struct weir__blocks *blocks, size_t capacity, const struct weir__chunk_source *source)
+{
+    *blocks = (struct weir__blocks){.block_bytes = WEIR_MAGAZINE_BYTES(capacity)};
+    weir_pool_init(&blocks->empty);
+    if (source != NULL)
+        blocks->source = *source;
+    else
+        blocks->source = (struct weir__chunk_source){system_get, system_put, &blocks->block_bytes};
+}
+
+void weir__blocks_destroy(struct weir__blocks *blocks)
+{
+    struct weir_llist_node *chunks = weir_llist_del_all(&blocks->chunks);
+    weir_llist_for_each_entry_safe(chunk, next, chunks, struct chunk, link)
+        blocks->source.put(blocks->source.arg, chunk, chunk->bytes);
+}
+
+bool weir__blocks_grow(struct weir__blocks *blocks)
+{
+    size_t bytes;
+    struct chunk *chunk = blocks->source.get(blocks->source.arg, &bytes);
+    if (chunk == NULL)
+        return false;
+    chunk->bytes = bytes;
+
+    size_t n = (bytes - sizeof *chunk) / blocks->block_bytes;
+    char *memory = (char *)(chunk + 1);
+    struct weir_magazine *first = NULL, *last = NULL;
+    for (size_t i = n; i-- > 0;) {
+        struct weir_magazine *magazine =
+            weir_magazine_init(memory + i * blocks->block_bytes, blocks->block_bytes);
+        weir_store_relaxed(&magazine->node.next, first != NULL ? &first->node : NULL);
+        first = magazine;
+        if (last == NULL)
+            last = magazine;
+    }
+    weir_llist_add(&chunk->link, &blocks->chunks);
+    weir_fetch_add_relaxed(&blocks->chunk_count, (size_t)1); /* relaxed, all three: statistics */
+    weir_fetch_add_relaxed(&blocks->total, n);
+    weir_fetch_add_relaxed(&blocks->counts.grown, UINT64_C(1));
+    if (n != 0)
+        weir_pool_put_batch(&blocks->empty, &first->node, &last->node, n);
+    return n != 0;
+}
+
+struct weir_magazine *weir__blocks_get(struct weir__blocks *blocks, bool may_grow)
+{
+    struct weir_stack_node *node = weir_pool_get(&blocks->empty);
+    weir_fetch_add_relaxed(&blocks->counts.gets, UINT64_C(1));
+    while (node == NULL && may_grow && weir__blocks_grow(blocks))
+        node = weir_pool_get(&blocks->empty); /* others may have taken all of it: grow again */
+    if (node == NULL)
+        weir_fetch_add_relaxed(&blocks->counts.misses, UINT64_C(1));
+    return weir_magazine_of_node(node);
+}
+
+void weir__blocks_put(struct weir__blocks *blocks, struct weir_magazine *magazine)
+{
+    magazine->count = 0;
+    weir_pool_put(&blocks->empty, &magazine->node);
+}
+
+void weir__blocks_stats(const struct weir__blocks *blocks, struct weir_block_stats *stats)
+{
+    size_t idle = weir_pool_count(&blocks->empty);
+    stats->total = weir_load_relaxed(&blocks->total);
+    stats->in_use = stats->total > idle ? stats->total - idle : 0;
+    stats->grown = weir_load_relaxed(&blocks->counts.grown);
+    stats->misses = weir_load_relaxed(&blocks->counts.misses);
+    stats->hits = weir_load_relaxed(&blocks->counts.gets) - stats->grown - stats->misses;
+}

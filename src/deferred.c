@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* deferred.c - objects that wait for a grace period: see deferred.h. */
+#define _GNU_SOURCE
+#include "deferred.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+/* A cookie that no grace period has (those are even): the magazine may still be in a slot. */
+#define OPEN UINT64_C(1)
+
+/* Magazines reclaimed by whoever adds one: two, so that a backlog shrinks. */
+#define REAP_PER_ADD 2
+
+/* CPUs whose slots are emptied under one weir_percpu_settle(). */
+#define FLUSH_AT_ONCE 64
+
+static void seal(struct weir__deferred *deferred, struct weir_magazine *magazine)
+{
+    /* Release: pairs with the acquire in ready(); what is in the magazine comes with it. */
+    weir_store_release(&magazine->cookie, weir_grace_start(deferred->grace).value);
+}
+
+static bool ready(const struct weir__deferred *deferred, const struct weir_magazine *magazine)
+{
+    /* Acquire: pairs with the release in seal(). */
+    weir_grace_cookie cookie = {weir_load_acquire(&magazine->cookie)};
+    return cookie.value != OPEN && weir_grace_poll(deferred->grace, cookie);
+}
+
+/* Moves what has come in to the end of the queue, oldest first. Under the flag. */
+static void take_in(struct weir__deferred_cpu *cpu)
+{
+    struct weir_llist_node *newest = weir_llist_del_all(&cpu->incoming);
+    if (newest == NULL)
+        return;
+    struct weir_llist_node *oldest = weir_llist_reverse_order(newest);
+    struct weir_magazine *first = weir_llist_entry(oldest, struct weir_magazine, link);
+    if (cpu->head == NULL)
+        cpu->head = first;
+    else
+        weir_store_relaxed(&cpu->tail->link.next, &first->link);
+    cpu->tail = weir_llist_entry(newest, struct weir_magazine, link);
+}
+
+size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t budget)
+{
+    struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
+    size_t done = 0;
+
+    /* Acquire: pairs with the release below: the queue as the last reaper left it. */
+    if (weir_load_relaxed(&cpu->reaping) != 0 || weir_xchg_acquire(&cpu->reaping, 1u) != 0)
+        return 0;
+    take_in(cpu);
+    while (done < budget && cpu->head != NULL && ready(deferred, cpu->head)) {
+        struct weir_magazine *magazine = cpu->head;
+        struct weir_llist_node *next = weir_llist_next(&magazine->link);
+        cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
+        /* Relaxed: a statistic; only the holder of the flag writes it. */
+        weir_store_relaxed(&cpu->objects, cpu->objects + magazine->count);
+        deferred->reclaim(deferred->arg, magazine);
+        done++;
+        /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
+        weir_store_release(&cpu->reclaimed, cpu->reclaimed + 1);
+    }
+    weir_store_release(&cpu->reaping, 0u);
+    return done;
+}
+
+size_t weir__deferred_reap_all(struct weir__deferred *deferred)
+{
+    size_t done = 0;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        done += weir__deferred_reap(deferred, nr, SIZE_MAX);
+    return done;
+}
+
+bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
+{
+    unsigned nr = weir_percpu_cpu();
+    struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
+    struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, true), *old;
+
+    if (fresh == NULL && weir__deferred_reap(deferred, nr, REAP_PER_ADD) != 0)
+        fresh = weir__blocks_get(deferred->blocks, true);
+    if (fresh == NULL)
+        return false;
+    weir_magazine_put(fresh, object);
+    weir_store_relaxed(&fresh->cookie, OPEN); /* relaxed: released by the add */
+
+    /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the slot and
+     * calls barrier acquires this with it. */
+    weir_fetch_add_relaxed(&cpu->installed, UINT64_C(1));
+    weir_llist_add(&fresh->link, &cpu->incoming);
+    if (!weir_percpu_exchange(&deferred->cpus[0].slot, fresh, &old))
+        old = fresh; /* no slot to be had: it goes alone */
+    if (old != &weir_percpu_none)
+        seal(deferred, old);
+    else
+        weir__grace_kick(deferred->grace);
+    weir__deferred_reap(deferred, nr, REAP_PER_ADD);
+    return true;
+}
+
+/* Takes a CPU's magazine out of its slot; NULL if there is none. Waits for the slot's holder to let go of it. */
+static struct weir_magazine *detach(struct weir__deferred *deferred, unsigned nr)
+{
+    struct weir_magazine *magazine;
+    while ((magazine = weir_percpu_detach(&deferred->cpus[0].slot, nr)) == NULL)
+        sched_yield();
+    return magazine != &weir_percpu_none ? magazine : NULL;
+}
+
+/* Empties the slots of the CPUs from `from` to below `to`; with `idle_only`, of those where nothing was installed
+ * since the last time. */
+static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, bool idle_only)
+{
+    struct weir_magazine *taken[FLUSH_AT_ONCE];
+    while (from < to) {
+        unsigned n = 0;
+        for (; from < to && n < FLUSH_AT_ONCE; from++) {
+            struct weir__deferred_cpu *cpu = &deferred->cpus[from];
+            uint64_t installed = weir_load_relaxed(&cpu->installed);
+            bool idle = installed == cpu->swept;
+            if (idle_only)
+                cpu->swept = installed;
+            if ((idle || !idle_only) && (taken[n] = detach(deferred, from)) != NULL)
+                n++;
+        }
+        if (n != 0)
+            weir_percpu_settle();
+        while (n != 0)
+            seal(deferred, taken[--n]);
+    }
+}
+
+void weir__deferred_flush(struct weir__deferred *deferred)
+{
+    flush(deferred, 0, weir_percpu_nr_cpus(), false);
+}
+
+void weir__deferred_barrier(struct weir__deferred *deferred)
+{
+    weir__deferred_flush(deferred);
+    weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
+        struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
+        uint64_t target = weir_load_acquire(&cpu->installed);
+        for (;;) {
+            weir__deferred_reap(deferred, nr, SIZE_MAX);
+            /* Acquire: pairs with the release in reap. */
+            if ((int64_t)(weir_load_acquire(&cpu->reclaimed) - target) >= 0)
+                break;
+            /* Somebody else is reaping, or is between installing a magazine and sealing the one it replaced, or
+             * one of this queue was installed after the flush, or in another CPU's slot by a thread that moved. */
+            sched_yield();
+            weir__deferred_flush(deferred);
+            weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
+        }
+    }
+}
+
+size_t weir__deferred_pending_cpu(const struct weir__deferred *deferred, unsigned nr)
+{
+    const struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
+    /* Reclaimed first: it never overtakes. Acquire: keeps the two reads in this order. */
+    uint64_t reclaimed = weir_load_acquire(&cpu->reclaimed);
+    return (size_t)(weir_load_acquire(&cpu->installed) - reclaimed);
+}
+
+size_t weir__deferred_pending(const struct weir__deferred *deferred)
+{
+    size_t pending = 0;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        pending += weir__deferred_pending_cpu(deferred, nr);
+    return pending;
+}
+
+void weir__deferred_stats(const struct weir__deferred *deferred, size_t *waiting, uint64_t *reclaimed)
+{
+    *waiting = weir__deferred_pending(deferred);
+    *reclaimed = 0;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        *reclaimed += weir_load_relaxed(&deferred->cpus[nr].objects);
+}
+
+static struct weir__deferred *of_client(struct weir__grace_client *client)
+{
+    return (struct weir__deferred *)(void *)((char *)client - offsetof(struct weir__deferred, client));
+}
+
+static bool pending(struct weir__grace_client *client)
+{
+    struct weir__deferred *deferred = of_client(client);
+    return weir__deferred_pending(deferred) != 0 ||
+           (deferred->also_pending != NULL && deferred->also_pending(deferred->arg));
+}
+
+/* On the helper thread: CPUs where nothing has been installed since the last sweep are emptied and reaped; the others
+ * look after themselves. */
+static bool sweep(struct weir__grace_client *client)
+{
+    struct weir__deferred *deferred = of_client(client);
+    unsigned nr_cpus = weir_percpu_nr_cpus();
+
+    for (unsigned nr = 0; nr < nr_cpus; nr++)
+        if (weir_load_relaxed(&deferred->cpus[nr].installed) == deferred->cpus[nr].swept)
+            weir__deferred_reap(deferred, nr, SIZE_MAX);
+    flush(deferred, 0, nr_cpus, true);
+    if (deferred->also_sweep != NULL)
+        deferred->also_sweep(deferred->arg);
+    return pending(client);
+}
+
+int weir__deferred_init(struct weir__deferred *deferred)
+{
+    int error = weir_percpu_init();
+    if (error != 0)
+        return error;
+    deferred->cpus = weir_percpu_alloc();
+    if (deferred->cpus == NULL)
+        return -ENOMEM;
+    weir_percpu_slots_init(&deferred->cpus[0].slot);
+    deferred->client = (struct weir__grace_client){.sweep = sweep, .pending = pending};
+    weir__grace_register(deferred->grace, &deferred->client);
+    return 0;
+}
+
+void weir__deferred_destroy(struct weir__deferred *deferred)
+{
+    weir__grace_unregister(deferred->grace, &deferred->client);
+    weir_percpu_free(deferred->cpus);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * deferred.h - objects that wait for a grace period, a magazine at a time.
+ *
+ * What weir_free_rcu() and weir_cache_free_rcu() share. Each CPU has a slot whose magazine collects what is handed
+ * over there, and a queue of magazines in the order in which they were put into the slot:
+ *
+ *     slot: [ M4, filling ]          queue: M1 -> M2 -> M3 -> M4
+ *                                           done  wait  wait  open
+ *
+ * A magazine enters the queue when it is installed, OPEN. Whoever takes it out of the slot again (because it is
+ * full, or because it has been sitting there) seals it: stamps it with a grace-period cookie, taken after it left
+ * the slot, so after everything in it was handed over. Whoever comes by reaps the queue's head: while the first
+ * magazine's grace period is over, it is reclaimed. That is usually the CPU that filled it, on its next full
+ * magazine, where the objects are still in its cache; the helper thread sweeps up on CPUs that have gone idle.
+ *
+ * The invariant that makes barrier simple: magazines leave a queue in the order in which they entered it, and no
+ * object is ever handed over to a magazine that is not in a queue already. So "everything handed over until now"
+ * is "the first `installed` magazines of each queue", and it has been freed once `reclaimed` has got there.
+ *
+ * Reaping is guarded by a flag that is tried, never waited for: who does not get it knows that somebody else is at
+ * it. Nothing here takes a mutex.
+ */
+#ifndef WEIR_SRC_DEFERRED_H
+#define WEIR_SRC_DEFERRED_H
+
+#include "blocks.h"
+#include "grace.h"
+#include "weir/percpu.h"
+
+struct weir__deferred_cpu {
+    struct weir_percpu_slot slot;
+    struct weir_llist_head incoming;   /* newest first; on their way into the queue */
+    uint64_t installed;                /* magazines that entered */
+    uint32_t reaping;                  /* the flag; it guards the rest */
+    struct weir_magazine *head, *tail; /* the queue */
+    uint64_t reclaimed;                /* magazines that left */
+    uint64_t objects;                  /* objects in them */
+    uint64_t swept;                    /* `installed` at the last sweep; only the helper thread uses it */
+} WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
+_Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
+
+struct weir__deferred {
+    struct weir__deferred_cpu *cpus;
+    struct weir_grace *grace;
+    struct weir__blocks *blocks;
+    /* Takes over a magazine whose grace period is over. */
+    void (*reclaim)(void *arg, struct weir_magazine *magazine);
+    void *arg;
+    /* What else has to be swept, on the helper thread, and is something pending there? NULL, both: nothing. */
+    void (*also_sweep)(void *arg);
+    bool (*also_pending)(void *arg);
+    struct weir__grace_client client;
+};
+
+/* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` on are filled in by the caller before. */
+int weir__deferred_init(struct weir__deferred *deferred);
+/* Everything must have been reclaimed (barrier), and nobody be using it. */
+void weir__deferred_destroy(struct weir__deferred *deferred);
+
+/* When the slot had no room: installs another magazine and seals the one that was there. False if there is no
+ * magazine to be had: the object is still the caller's. */
+bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object);
+
+/* Hands an object over. */
+static inline bool weir__deferred_add(struct weir__deferred *deferred, void *object)
+{
+    return weir_likely(weir_percpu_put(&deferred->cpus[0].slot, object)) ||
+           weir__deferred_add_slow(deferred, object);
+}
+
+/* Reclaims up to `budget` magazines of one CPU whose time has come; how many. */
+size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned cpu, size_t budget);
+/* Of all CPUs. */
+size_t weir__deferred_reap_all(struct weir__deferred *deferred);
+/* Takes what is in the slots and seals it. May block. */
+void weir__deferred_flush(struct weir__deferred *deferred);
+/* Returns when everything handed over before the call has been reclaimed. May block. */
+void weir__deferred_barrier(struct weir__deferred *deferred);
+/* Magazines of `cpu` (of all) that are in a queue, the one in the slot included. */
+size_t weir__deferred_pending_cpu(const struct weir__deferred *deferred, unsigned cpu);
+size_t weir__deferred_pending(const struct weir__deferred *deferred);
+/* Magazines waiting, and objects reclaimed. */
+void weir__deferred_stats(const struct weir__deferred *deferred, size_t *waiting, uint64_t *reclaimed);
+
+#endif /* WEIR_SRC_DEFERRED_H */
