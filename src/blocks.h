@@ -2,9 +2,9 @@
 /*
  * blocks.h - where empty magazines come from and go back to.
  *
- * A pool of magazines of one size. When it is empty it grows by a chunk of memory from a source; memory is given
- * back when the pool is destroyed, not before, so magazines may be on a weir_stack (type-stable memory). No
- * lock: any number of threads, signal handlers included, if the source allows that.
+ * A pool of magazines of one size. When it is empty it grows by a chunk of memory from a source; memory is
+ * given back when the pool is destroyed, not before, so magazines may be on a weir_stack (type-stable
+ * memory). No lock: any number of threads, signal handlers included, if the source allows that.
  */
 #ifndef WEIR_SRC_BLOCKS_H
 #define WEIR_SRC_BLOCKS_H

@@ -42,7 +42,7 @@ static struct weir__cache_cpu *this_cpu(struct weir_cache *cache)
     return &cache->cpus[weir_percpu_cpu()];
 }
 
-/* --- the backend ------------------------------------------------------------------------------------------ */
+/* --- the backend --- */
 
 static size_t backend_alloc(struct weir_cache *cache, size_t n, void *objects[])
 {
@@ -71,7 +71,7 @@ static size_t unload(struct weir_cache *cache, struct weir_magazine *magazine)
     return n;
 }
 
-/* --- the depot -------------------------------------------------------------------------------------------- */
+/* --- the depot --- */
 
 static void depot_put(struct weir_cache *cache, struct weir_magazine *magazine)
 {
@@ -111,7 +111,7 @@ static size_t unload_chain(struct weir_cache *cache, struct weir_stack_node *cha
     return objects;
 }
 
-/* --- exchanging magazines --------------------------------------------------------------------------------- */
+/* --- exchanging magazines --- */
 
 /* A magazine that has just left a slot becomes the spare; the spare it replaces goes to the depot. */
 static void stash(struct weir_cache *cache, struct weir__cache_cpu *cpu, struct weir_magazine *magazine)
@@ -270,7 +270,7 @@ void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const object
     }
 }
 
-/* --- after a grace period --------------------------------------------------------------------------------- */
+/* --- after a grace period --- */
 
 void weir__cache_free_rcu_slow(struct weir_cache *cache, void *object)
 {
@@ -286,7 +286,7 @@ void weir_cache_rcu_barrier(struct weir_cache *cache)
     weir__deferred_barrier(&cache->deferred);
 }
 
-/* --- giving back ------------------------------------------------------------------------------------------ */
+/* --- giving back --- */
 
 size_t weir_cache_decay(struct weir_cache *cache)
 {
@@ -353,7 +353,7 @@ size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain how)
     return objects;
 }
 
-/* --- counting --------------------------------------------------------------------------------------------- */
+/* --- counting --- */
 
 /* Objects in a CPU's spare magazine. It has to be taken to be looked into; if another one takes its place
  * meanwhile, that one goes to the depot. */
@@ -388,7 +388,7 @@ void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats)
     stats->rcu_waits = weir_load_relaxed(&cache->rcu_waits);
 }
 
-/* --- making and unmaking ---------------------------------------------------------------------------------- */
+/* --- making and unmaking --- */
 
 static int check_config(const struct weir_cache_config *config)
 {
@@ -398,7 +398,8 @@ static int check_config(const struct weir_cache_config *config)
     return 0;
 }
 
-/* The parts that can fail, in order; what was made before a failure is unmade by the caller's destroy_parts(). */
+/* The parts that can fail, in order; what was made before a failure is unmade by the caller's
+ * destroy_parts(). */
 static int create_parts(struct weir_cache *cache, struct weir_grace *grace)
 {
     int error = weir_percpu_init();

@@ -89,8 +89,8 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
     weir_magazine_put(fresh, object);
     weir_store_relaxed(&fresh->cookie, OPEN); /* relaxed: released by the add */
 
-    /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the slot and
-     * calls barrier acquires this with it. */
+    /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the
+     * slot and calls barrier acquires this with it. */
     weir_fetch_add_relaxed(&cpu->installed, UINT64_C(1));
     weir_llist_add(&fresh->link, &cpu->incoming);
     if (!weir_percpu_exchange(&deferred->cpus[0].slot, fresh, &old))
@@ -103,7 +103,8 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
     return true;
 }
 
-/* Takes a CPU's magazine out of its slot; NULL if there is none. Waits for the slot's holder to let go of it. */
+/* Takes a CPU's magazine out of its slot; NULL if there is none. Waits for the slot's holder to let go of
+ * it. */
 static struct weir_magazine *detach(struct weir__deferred *deferred, unsigned nr)
 {
     struct weir_magazine *magazine;
@@ -112,8 +113,8 @@ static struct weir_magazine *detach(struct weir__deferred *deferred, unsigned nr
     return magazine != &weir_percpu_none ? magazine : NULL;
 }
 
-/* Empties the slots of the CPUs from `from` to below `to`; with `idle_only`, of those where nothing was installed
- * since the last time. */
+/* Empties the slots of the CPUs from `from` to below `to`; with `idle_only`, of those where nothing was
+ * installed since the last time. */
 static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, bool idle_only)
 {
     struct weir_magazine *taken[FLUSH_AT_ONCE];
@@ -152,8 +153,9 @@ void weir__deferred_barrier(struct weir__deferred *deferred)
             /* Acquire: pairs with the release in reap. */
             if ((int64_t)(weir_load_acquire(&cpu->reclaimed) - target) >= 0)
                 break;
-            /* Somebody else is reaping, or is between installing a magazine and sealing the one it replaced, or
-             * one of this queue was installed after the flush, or in another CPU's slot by a thread that moved. */
+            /* Somebody else is reaping, or is between installing a magazine and sealing the one it replaced,
+             * or one of this queue was installed after the flush, or in another CPU's slot by a thread that
+             * moved. */
             sched_yield();
             weir__deferred_flush(deferred);
             weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
@@ -197,8 +199,8 @@ static bool pending(struct weir__grace_client *client)
            (deferred->also_pending != NULL && deferred->also_pending(deferred->arg));
 }
 
-/* On the helper thread: CPUs where nothing has been installed since the last sweep are emptied and reaped; the others
- * look after themselves. */
+/* On the helper thread: CPUs where nothing has been installed since the last sweep are emptied and reaped;
+ * the others look after themselves. */
 static bool sweep(struct weir__grace_client *client)
 {
     struct weir__deferred *deferred = of_client(client);

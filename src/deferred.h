@@ -2,24 +2,26 @@
 /*
  * deferred.h - objects that wait for a grace period, a magazine at a time.
  *
- * What weir_free_rcu() and weir_cache_free_rcu() share. Each CPU has a slot whose magazine collects what is handed
- * over there, and a queue of magazines in the order in which they were put into the slot:
+ * What weir_free_rcu() and weir_cache_free_rcu() share. Each CPU has a slot whose magazine collects what is
+ * handed over there, and a queue of magazines in the order in which they were put into the slot:
  *
  *     slot: [ M4, filling ]          queue: M1 -> M2 -> M3 -> M4
  *                                           done  wait  wait  open
  *
- * A magazine enters the queue when it is installed, OPEN. Whoever takes it out of the slot again (because it is
- * full, or because it has been sitting there) seals it: stamps it with a grace-period cookie, taken after it left
- * the slot, so after everything in it was handed over. Whoever comes by reaps the queue's head: while the first
- * magazine's grace period is over, it is reclaimed. That is usually the CPU that filled it, on its next full
- * magazine, where the objects are still in its cache; the helper thread sweeps up on CPUs that have gone idle.
+ * A magazine enters the queue when it is installed, OPEN. Whoever takes it out of the slot again (because it
+ * is full, or because it has been sitting there) seals it: stamps it with a grace-period cookie, taken after
+ * it left the slot, so after everything in it was handed over. Whoever comes by reaps the queue's head: while
+ * the first magazine's grace period is over, it is reclaimed. That is usually the CPU that filled it, on its
+ * next full magazine, where the objects are still in its cache; the helper thread sweeps up on CPUs that have
+ * gone idle.
  *
- * The invariant that makes barrier simple: magazines leave a queue in the order in which they entered it, and no
- * object is ever handed over to a magazine that is not in a queue already. So "everything handed over until now"
- * is "the first `installed` magazines of each queue", and it has been freed once `reclaimed` has got there.
+ * The invariant that makes barrier simple: magazines leave a queue in the order in which they entered it, and
+ * no object is ever handed over to a magazine that is not in a queue already. So "everything handed over
+ * until now" is "the first `installed` magazines of each queue", and it has been freed once `reclaimed` has
+ * got there.
  *
- * Reaping is guarded by a flag that is tried, never waited for: who does not get it knows that somebody else is at
- * it. Nothing here takes a mutex.
+ * Reaping is guarded by a flag that is tried, never waited for: who does not get it knows that somebody else
+ * is at it. Nothing here takes a mutex.
  */
 #ifndef WEIR_SRC_DEFERRED_H
 #define WEIR_SRC_DEFERRED_H
@@ -47,7 +49,8 @@ struct weir__deferred {
     /* Takes over a magazine whose grace period is over. */
     void (*reclaim)(void *arg, struct weir_magazine *magazine);
     void *arg;
-    /* What else has to be swept, on the helper thread, and is something pending there? NULL, both: nothing. */
+    /* What else has to be swept, on the helper thread, and is something pending there? NULL, both:
+     * nothing. */
     void (*also_sweep)(void *arg);
     bool (*also_pending)(void *arg);
     struct weir__grace_client client;

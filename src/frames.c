@@ -20,8 +20,8 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* The CPU whose home an area is nearest to, from above. Where there are more CPUs than areas, some share a home, and
- * the first of them stands for all. */
+/* The CPU whose home an area is nearest to, from above. Where there are more CPUs than areas, some share a
+ * home, and the first of them stands for all. */
 static struct weir__frames_cpu *owner_of(const struct weir__frames *frames, size_t area)
 {
     size_t cpu = area / frames->spacing, last = weir_percpu_nr_cpus() - 1;
@@ -37,8 +37,8 @@ int weir__frames_init(struct weir__frames *frames, size_t bytes, size_t frame_by
     frames->frames = frames->areas * WEIR_FRAMES_PER_AREA;
     frames->spacing = frames->areas < weir_percpu_nr_cpus() ? 1 : frames->areas / weir_percpu_nr_cpus();
 
-    /* One area more than asked for, to align the first one, and a guard frame at either end: memory next to the range
-     * faults. */
+    /* One area more than asked for, to align the first one, and a guard frame at either end: memory next to
+     * the range faults. */
     frames->map_bytes = (frames->areas + 1) * area + 2 * frame_bytes;
     frames->map =
         mmap(NULL, frames->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -85,7 +85,8 @@ static size_t reserve(struct weir__area *area, size_t n)
         take = (uint32_t)(n < left ? n : left);
         if (take == 0)
             return 0;
-        /* Acquire: pairs with the release in free and in release_area(): the bits that this promises are clear. */
+        /* Acquire: pairs with the release in free and in release_area(): the bits that this promises are
+         * clear. */
     } while (!weir_cas_acquire(&area->out, &out, out + take));
     if (weir_load_relaxed(&area->touched) == 0) /* relaxed: only who has the whole area clears it */
         weir_store_relaxed(&area->touched, 1u);
@@ -104,8 +105,8 @@ static uint64_t pick(uint64_t word, size_t n)
     return clear ^ rest;
 }
 
-/* Finds and sets the n bits that were promised. Goes round until it has them all: they are there, but others, who
- * were promised others, may take the ones it looks at. */
+/* Finds and sets the n bits that were promised. Goes round until it has them all: they are there, but others,
+ * who were promised others, may take the ones it looks at. */
 static void claim(struct weir__frames *frames, size_t area, size_t n, void *out[])
 {
     uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
@@ -206,7 +207,8 @@ void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
     weir_fetch_sub_relaxed(&frames->out, n);
 }
 
-/* Gives the memory of an area that has nothing out back to the system. False if something is out, or it has none. */
+/* Gives the memory of an area that has nothing out back to the system. False if something is out, or it has
+ * none. */
 static bool release_area(struct weir__frames *frames, size_t index)
 {
     struct weir__area *area = &frames->area[index];
@@ -214,8 +216,8 @@ static bool release_area(struct weir__frames *frames, size_t index)
 
     if (weir_load_relaxed(&area->touched) == 0 || weir_load_relaxed(&area->out) != 0)
         return false;
-    /* Acquire: pairs with the release in free: nobody writes to the frames any more. From here on the area is ours:
-     * nobody can reserve anything in it. */
+    /* Acquire: pairs with the release in free: nobody writes to the frames any more. From here on the area is
+     * ours: nobody can reserve anything in it. */
     while (!weir_cas_acquire(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA))
         if (out != 0)
             return false;

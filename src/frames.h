@@ -2,21 +2,23 @@
 /*
  * frames.h - page frames out of one reserved address range, without a lock.
  *
- * The range is cut into areas of 512 frames (2 MiB of 4 KiB pages). Each area has a bitmap, one bit per frame, set
- * while the frame is out, and a counter of frames that are out or promised:
+ * The range is cut into areas of 512 frames (2 MiB of 4 KiB pages). Each area has a bitmap, one bit per
+ * frame, set while the frame is out, and a counter of frames that are out or promised:
  *
- *     reserve   compare-and-swap the counter up by as many frames as there are: now so many clear bits are ours,
- *               whichever they are
+ *     reserve   compare-and-swap the counter up by as many frames as there are: so many clear bits are
+ *               ours now, whichever they are
  *     claim     find clear bits and set them, up to 64 with one compare-and-swap
- *     free      clear the bits, then bring the counter down: so the counter never promises a bit that is not clear
+ *     free      clear the bits, then bring the counter down: it never promises a bit that is not clear
  *
- * A counter that is zero means an area with nothing out: whoever swaps it from zero to full has the area for himself,
- * and may give its memory back to the system. Freed frames merge by themselves, there is nothing to merge.
+ * A counter that is zero means an area with nothing out: whoever swaps it from zero to full has the area for
+ * himself, and may give its memory back to the system. Freed frames merge by themselves, there is nothing to
+ * merge.
  *
- * Each CPU has a home, the homes are spread over the range, and a CPU allocates from the first area at or after its home
- * that has a frame left: so CPUs keep apart, memory that has been used before is used again before untouched memory,
- * and the areas far from home are the ones that run empty. The metadata lies apart from the frames: 72 bytes per area
- * of 2 MiB. (The counter in front of the bitmap is LLFree's idea: L. Wrenger et al., USENIX ATC 2023.)
+ * Each CPU has a home, the homes are spread over the range, and a CPU allocates from the first area at or
+ * after its home that has a frame left: so CPUs keep apart, memory that has been used before is used again
+ * before untouched memory, and the areas far from home are the ones that run empty. The metadata lies apart
+ * from the frames: 72 bytes per area of 2 MiB. (The counter in front of the bitmap is LLFree's idea: L.
+ * Wrenger et al., USENIX ATC 2023.)
  */
 #ifndef WEIR_SRC_FRAMES_H
 #define WEIR_SRC_FRAMES_H
@@ -59,7 +61,8 @@ struct weir__frames {
     size_t out_peak;
 };
 
-/* Reserves address space for at least `bytes` bytes in frames of `frame_bytes` (a power of two, 4096 to 65536). 0, or
+/* Reserves address space for at least `bytes` bytes in frames of `frame_bytes` (a power of two, 4096 to
+ * 65536). 0, or
  * -ENOMEM. Commits nothing: frames cost memory from when they are first written. */
 int weir__frames_init(struct weir__frames *frames, size_t bytes, size_t frame_bytes);
 void weir__frames_destroy(struct weir__frames *frames);
@@ -68,7 +71,8 @@ void weir__frames_destroy(struct weir__frames *frames);
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[]);
 /* Gives n frames back. Any context. Stops the program with a message if one is not out or not a frame. */
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[]);
-/* Gives the memory of `percent` of the areas that have nothing out back to the system, rounded up; how many bytes. */
+/* Gives the memory of `percent` of the areas that have nothing out back to the system, rounded up; how many
+ * bytes. */
 size_t weir__frames_release(struct weir__frames *frames, unsigned percent);
 
 #endif /* WEIR_SRC_FRAMES_H */

@@ -10,9 +10,9 @@
 #include "deferred.h"
 
 /*
- * Objects for which there was no magazine wait here, linked by their weir_rcu_head: first in `incoming`, then, all of
- * them together, as the generation `waiting`, stamped with a cookie. Like a queue in deferred.h: one generation after
- * the other, and the flag is tried, never waited for.
+ * Objects for which there was no magazine wait here, linked by their weir_rcu_head: first in `incoming`,
+ * then, all of them together, as the generation `waiting`, stamped with a cookie. Like a queue in deferred.h:
+ * one generation after the other, and the flag is tried, never waited for.
  */
 struct chain {
     struct weir_llist_head incoming;
@@ -51,7 +51,7 @@ static void reclaim(void *arg, struct weir_magazine *magazine)
     weir__blocks_put(&reclaimer->blocks, magazine);
 }
 
-/* --- the chain -------------------------------------------------------------------------------------------- */
+/* --- the chain --- */
 
 static void chain_add(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
@@ -121,7 +121,7 @@ static bool chain_is_pending(void *arg)
     return chain_pending(arg) != 0;
 }
 
-/* --- handing over ----------------------------------------------------------------------------------------- */
+/* --- handing over --- */
 
 void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
@@ -188,7 +188,7 @@ void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir_reclaime
     weir__blocks_stats(&reclaimer->blocks, &stats->blocks);
 }
 
-/* --- making and unmaking ---------------------------------------------------------------------------------- */
+/* --- making and unmaking --- */
 
 static void destroy_parts(struct weir_reclaimer *reclaimer)
 {

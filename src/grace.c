@@ -64,8 +64,8 @@ static bool before(uint64_t a, uint64_t b)
 
 /*
  * Wakes the helper if it rests at `depth` or deeper. The caller has just written what the helper must see.
- * Every change of `rest` is a read-modify-write, acquire and release, here and in rest(): whichever is later in
- * that word's order sees what the other side wrote before.
+ * Every change of `rest` is a read-modify-write, acquire and release, here and in rest(): whichever is later
+ * in that word's order sees what the other side wrote before.
  */
 static void wake_helper(struct weir_grace *grace, uint32_t depth)
 {
@@ -78,9 +78,10 @@ static void wake_helper(struct weir_grace *grace, uint32_t depth)
 weir_grace_cookie weir_grace_start(struct weir_grace *grace)
 {
     /*
-     * A read-modify-write that changes nothing, so that it has a place in the order of the helper's own on this
-     * word. Before the helper's start of a grace period: then that acquires what we released, our unlinking
-     * happens before it, and it is the one to wait for. After: we see the odd count, and wait for the next.
+     * A read-modify-write that changes nothing, so that it has a place in the order of the helper's own on
+     * this word. Before the helper's start of a grace period: then that acquires what we released, our
+     * unlinking happens before it, and it is the one to wait for. After: we see the odd count, and wait for
+     * the next.
      */
     uint64_t count = weir_fetch_add_acq_rel(&grace->count, UINT64_C(0));
     weir_grace_cookie cookie = {(count + 3) & ~UINT64_C(1)};
@@ -165,8 +166,8 @@ static void rest(struct weir_grace *grace, uint64_t timeout)
     uint32_t depth = timeout != 0 ? DOZING : ASLEEP;
     struct timespec time = {(time_t)(timeout / 1000), (long)(timeout % 1000 * 1000000)};
 
-    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes later
-     * finds `depth`. */
+    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes
+     * later finds `depth`. */
     weir_xchg_acq_rel(&grace->rest, depth);
     if (!wanted(grace) && weir_load_acquire(&grace->stop) == 0 &&
         (timeout != 0 || !sweep_clients(grace, false)))

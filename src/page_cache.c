@@ -18,7 +18,7 @@ struct weir_page_cache {
     size_t block_pages; /* frames that hold magazines */
 };
 
-/* --- the frames as the engine's backend, and as memory for its magazines ---------------------------------- */
+/* --- the frames as the engine's backend, and as memory for its magazines --- */
 
 static size_t frames_alloc(void *backend, size_t n, void *objects[])
 {
@@ -52,7 +52,7 @@ static void chunk_put(void *arg, void *chunk, size_t bytes)
     weir_fetch_sub_relaxed(&pages->block_pages, (size_t)1);
 }
 
-/* --- bulk ------------------------------------------------------------------------------------------------- */
+/* --- bulk --- */
 
 size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void *array[])
 {
@@ -104,7 +104,7 @@ void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const ar
     }
 }
 
-/* --- giving back ------------------------------------------------------------------------------------------ */
+/* --- giving back --- */
 
 void weir_page_cache_rcu_barrier(struct weir_page_cache *pages)
 {
@@ -142,7 +142,7 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     stats->block_pages = weir_load_relaxed(&pages->block_pages);
 }
 
-/* --- making and unmaking ---------------------------------------------------------------------------------- */
+/* --- making and unmaking --- */
 
 static int check_config(const struct weir_page_cache_config *config)
 {

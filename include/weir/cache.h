@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/cache.h - the engine: per-CPU magazines in front of a depot in front of any allocator that works in bulk.
+ * weir/cache.h - the engine: per-CPU magazines in front of a depot in front of any allocator that works in
+ * bulk.
  *
  *     static const struct weir_cache_ops ops = {my_alloc_bulk, my_free_bulk};
  *     struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
@@ -15,17 +16,18 @@
  * Where an object can be, and how it moves:
  *
  *     one object      loaded magazine (per CPU)     get or put one pointer: a few instructions, no lock
- *     one magazine    spare magazine (per CPU)      swapped with the loaded one when that is empty or full, so
- *                                                   that a mix around the boundary stays on the CPU
+ *     one magazine    spare magazine (per CPU)      swapped with the loaded one when that is empty or full:
+ *                                                   a mix around the boundary stays on the CPU
  *     one magazine    depot (shared)                a pool of magazines with objects, and one of empty ones
  *     one magazine    the backend                   alloc_bulk and free_bulk
  *
- * free_rcu puts into a second magazine per CPU. When that is full it waits for a grace period, and then goes to
- * the depot as it is: its objects are not touched. (The layout is Bonwick's and Adams's, USENIX 2001; putting a
- * grace period on whole magazines, and everything per CPU instead of per thread, is what weir adds.)
+ * free_rcu puts into a second magazine per CPU. When that is full it waits for a grace period, and then goes
+ * to the depot as it is: its objects are not touched. (The layout is Bonwick's and Adams's, USENIX 2001;
+ * putting a grace period on whole magazines, and everything per CPU instead of per thread, is what weir
+ * adds.)
  *
- * Memory it keeps: at most `capacity` objects three times per CPU (loaded, spare, waiting to be sealed) plus `high`
- * objects in the depot, plus what waits for a grace period.
+ * Memory it keeps: at most `capacity` objects three times per CPU (loaded, spare, waiting to be sealed) plus
+ * `high` objects in the depot, plus what waits for a grace period.
  */
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H
@@ -54,8 +56,8 @@ struct weir_cache_config {
     size_t high;
     /* For weir_cache_free_rcu(); NULL: weir_grace_qsbr(). The cache takes a reference of its own. */
     struct weir_grace *grace;
-    /* Every thread that uses the cache is a registered reader of `grace`, and is in a read-side critical section
-     * (for liburcu-qsbr: online) when it does. Then, and only then, WEIR_DRAIN_QUIET is allowed. */
+    /* Every thread that uses the cache is a registered reader of `grace`, and is in a read-side critical
+     * section (for liburcu-qsbr: online) when it does. Then, and only then, WEIR_DRAIN_QUIET is allowed. */
     bool registered_users;
 };
 
@@ -97,19 +99,20 @@ struct weir__cache_paths {
 };
 
 /*
- * Makes a cache. 0; -EINVAL if ops or one of its functions is missing or a number is out of range; -ENOMEM; or
- * what weir_percpu_init() or weir_grace_qsbr() say.
- *   Progress: may block.  Callers: any thread, not a signal handler.
- *   Ordering: none.       Memory: allocates; -ENOMEM.
+ * Makes a cache. 0; -EINVAL if ops or one of its functions is missing or a number is out of range; -ENOMEM;
+ * or what weir_percpu_init() or weir_grace_qsbr() say.
+ *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: allocates; -ENOMEM.
  */
 WEIR_API int weir_cache_create(struct weir_cache **cache, const struct weir_cache_config *config);
 
 /*
- * Waits for what was handed to weir_cache_free_rcu(), gives every object in the cache back to the backend, and
- * frees the cache. Objects that are still out are the backend's concern. 0. NULL is allowed.
- *   Progress: may block.  Callers: when nobody uses the cache any more; not inside a read-side critical section,
- *   not in a signal handler.
- *   Ordering: none.       Memory: frees.
+ * Waits for what was handed to weir_cache_free_rcu(), gives every object in the cache back to the backend,
+ * and frees the cache. Objects that are still out are the backend's concern. 0. NULL is allowed.
+ *   Progress: may block.
+ *   Callers: when nobody uses the cache any more; not inside a read-side critical section, not in a signal
+ *   handler.
+ *   Ordering: none.  Memory: frees.
  */
 WEIR_API int weir_cache_destroy(struct weir_cache *cache);
 
@@ -119,10 +122,10 @@ WEIR_API void weir__cache_free_slow(struct weir_cache *cache, void *object);
 WEIR_API void weir__cache_free_rcu_slow(struct weir_cache *cache, void *object);
 
 /*
- * Fills objects[0..] with up to n objects, a magazine's worth at a time; how many: fewer than n if the backend has
- * no more.
- *   Progress: lock-free if the backend is.  Callers: as weir_cache_alloc().
- *   Ordering: as weir_cache_alloc().  Memory: the backend's.
+ * Fills objects[0..] with up to n objects, a magazine's worth at a time; how many: fewer than n if the
+ * backend has no more.
+ *   Progress: lock-free if the backend is.  Callers: as weir_cache_alloc().  Ordering: as weir_cache_alloc().
+ *   Memory: the backend's.
  */
 WEIR_API size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[]);
 
@@ -134,17 +137,18 @@ WEIR_API size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *
 WEIR_API void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const objects[]);
 
 /*
- * An object without calling the backend: from the loaded or spare magazine or the depot; NULL if there is none.
- *   Progress: lock-free, never waits, makes no system call.  Callers: any thread, signal handlers, read-side
- *   critical sections.
- *   Ordering: as weir_cache_alloc().  Memory: none.
+ * An object without calling the backend: from the loaded or spare magazine or the depot; NULL if there is
+ * none.
+ *   Progress: lock-free, never waits, makes no system call.
+ *   Callers: any thread, signal handlers, read-side critical sections.  Ordering: as weir_cache_alloc().
+ *   Memory: none.
  */
 WEIR_API void *weir_cache_alloc_nolock(struct weir_cache *cache);
 
 /*
  * Returns when every object handed to weir_cache_free_rcu() before the call is back in the cache.
- *   Progress: may block: a grace period.  Callers: any thread; not in a signal handler, not inside a read-side
- *   critical section.
+ *   Progress: may block: a grace period.
+ *   Callers: any thread; not in a signal handler, not inside a read-side critical section.
  *   Ordering: acquires the readers' and the free_rcu callers' doings.  Memory: none.
  */
 WEIR_API void weir_cache_rcu_barrier(struct weir_cache *cache);
@@ -157,12 +161,12 @@ WEIR_API void weir_cache_rcu_barrier(struct weir_cache *cache);
 WEIR_API size_t weir_cache_decay(struct weir_cache *cache);
 
 /*
- * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were.
- * 0, with errno set, if `how` cannot be done: EINVAL for a CPU that does not exist or a value that is none of
- * enum weir_drain; ENOTSUP for WEIR_DRAIN_QUIET in a cache without registered_users, for WEIR_DRAIN_LOCK in mode
- * WEIR_PERCPU_RSEQ, and for WEIR_DRAIN_EXPEDITED in mode WEIR_PERCPU_LOCK. Sets errno to 0 otherwise.
- *   Progress: may block (a grace period, a system call, or the slot's holder).  Callers: any thread, not a signal handler.
- *   Ordering: none.  Memory: none.
+ * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were. 0,
+ * with errno set, if `how` cannot be done: EINVAL for a CPU that does not exist or a value that is none of
+ * enum weir_drain; ENOTSUP for WEIR_DRAIN_QUIET in a cache without registered_users, for WEIR_DRAIN_LOCK in
+ * mode WEIR_PERCPU_RSEQ, and for WEIR_DRAIN_EXPEDITED in mode WEIR_PERCPU_LOCK. Sets errno to 0 otherwise.
+ *   Progress: may block (a grace period, a system call, or the slot's holder).
+ *   Callers: any thread, not a signal handler.  Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_cache_drain_cpu(struct weir_cache *cache, unsigned cpu, enum weir_drain how);
 
@@ -173,10 +177,9 @@ WEIR_API size_t weir_cache_drain_cpu(struct weir_cache *cache, unsigned cpu, enu
 WEIR_API size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain how);
 
 /*
- * What has happened so far. Counts are taken when magazines are exchanged, so they cost nothing per object; those
- * of a running cache are from slightly different moments.
- *   Progress: wait-free, in proportion to the CPUs.  Callers: any thread.
- *   Ordering: none.  Memory: none.
+ * What has happened so far. Counts are taken when magazines are exchanged, so they cost nothing per object;
+ * those of a running cache are from slightly different moments.
+ *   Progress: wait-free, in proportion to the CPUs.  Callers: any thread.  Ordering: none.  Memory: none.
  */
 WEIR_API void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats);
 
@@ -210,12 +213,12 @@ static inline void weir_cache_free(struct weir_cache *cache, void *object)
 }
 
 /*
- * Gives an object back after a grace period: when every reader that may have seen it is gone. The caller has made it
- * unreachable for new readers.
- *   Progress: lock-free; but if no magazine can be had, which takes the system to be out of memory, it waits for a
- *   grace period.
- *   Callers: any thread; inside a read-side critical section and in signal handlers only if memory for magazines is
- *   never short.
+ * Gives an object back after a grace period: when every reader that may have seen it is gone. The caller has
+ * made it unreachable for new readers.
+ *   Progress: lock-free; but if no magazine can be had, which takes the system to be out of memory, it waits
+ *   for a grace period.
+ *   Callers: any thread; inside a read-side critical section and in signal handlers only if memory for
+ *   magazines is never short.
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has.
  *   Memory: one magazine per `capacity` objects.
  */

@@ -9,19 +9,19 @@
  *     remove_from_table(item);                        // new readers cannot find it
  *     weir_free_rcu(reclaimer, item, &item->rcu);     // returns at once; freed after a grace period
  *
- * Objects are collected in per-CPU arrays of pointers, and one grace period is waited for per array, not per object.
- * When it is over, the CPU that filled the array usually frees it, while the objects are still in its cache (see
- * docs/free_rcu.md). The kernel's kfree_rcu is the model.
+ * Objects are collected in per-CPU arrays of pointers, and one grace period is waited for per array, not per
+ * object. When it is over, the CPU that filled the array usually frees it, while the objects are still in its
+ * cache (see docs/free_rcu.md). The kernel's kfree_rcu is the model.
  *
  * Three ways to hand over, for three situations:
  *
  *   weir_free_rcu             the object has room for a struct weir_rcu_head: never blocks, never fails
- *   weir_free_rcu_mightsleep  no room, but the caller may wait: waits when there is no memory or too much pending
+ *   weir_free_rcu_mightsleep  no room, but the caller may wait, if there is no memory or too much pending
  *   weir_free_rcu_try         no room and no waiting: may say no
  *
- * Who runs the free function: any thread that hands something over, the helper thread, or a caller of barrier, poll
- * or destroy. So it must not take a lock that somebody may hold when handing over, and if objects are handed over
- * in signal handlers, it must allow to be called from those; free() does not.
+ * Who runs the free function: any thread that hands something over, the helper thread, or a caller of
+ * barrier, poll or destroy. So it must not take a lock that somebody may hold when handing over, and if
+ * objects are handed over in signal handlers, it must allow to be called from those; free() does not.
  */
 #ifndef WEIR_FREE_RCU_H
 #define WEIR_FREE_RCU_H
@@ -32,8 +32,8 @@
 
 WEIR_BEGIN_C_NAMES
 
-/* Room in an object for the case that there is no magazine to be had. Anywhere in it; weir_free_rcu() is told where
- * it is, and readers must not use it. */
+/* Room in an object for the case that there is no magazine to be had. Anywhere in it; weir_free_rcu() is told
+ * where it is, and readers must not use it. */
 struct weir_rcu_head {
     struct weir_llist_node link;
     void *object;
@@ -49,8 +49,9 @@ struct weir_reclaimer_config {
     struct weir_grace *grace;
     /* Pointers per magazine, 1 to WEIR_RECLAIMER_CAPACITY_MAX; 0: WEIR_RECLAIMER_CAPACITY_DEFAULT. */
     size_t capacity;
-    /* Objects of one CPU that may be pending before weir_free_rcu_mightsleep() waits and weir_free_rcu_try() says
-     * no; counted in whole magazines. 0: WEIR_RECLAIMER_PENDING_DEFAULT magazines. weir_free_rcu() has no limit. */
+    /* Objects of one CPU that may be pending before weir_free_rcu_mightsleep() waits and weir_free_rcu_try()
+     * says no; counted in whole magazines. 0: WEIR_RECLAIMER_PENDING_DEFAULT magazines. weir_free_rcu() has
+     * no limit. */
     size_t max_pending;
 };
 
@@ -81,18 +82,19 @@ struct weir__reclaimer_paths {
 };
 
 /*
- * Makes a reclaimer; `config` NULL: liburcu-qsbr and free(). 0; -EINVAL for a number out of range; -ENOMEM; or what
- * weir_percpu_init() or weir_grace_qsbr() say.
- *   Progress: may block.  Callers: any thread, not a signal handler.
- *   Ordering: none.       Memory: allocates; -ENOMEM.
+ * Makes a reclaimer; `config` NULL: liburcu-qsbr and free(). 0; -EINVAL for a number out of range; -ENOMEM;
+ * or what weir_percpu_init() or weir_grace_qsbr() say.
+ *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: allocates; -ENOMEM.
  */
 WEIR_API int weir_reclaimer_create(struct weir_reclaimer **reclaimer,
                                    const struct weir_reclaimer_config *config);
 
 /*
  * Waits until everything handed over is freed, and frees the reclaimer. 0. NULL is allowed.
- *   Progress: may block.  Callers: when nobody hands anything over any more; not in a signal handler, not inside a
- *   read-side critical section, not in the free function.
+ *   Progress: may block.
+ *   Callers: when nobody hands anything over any more; not in a signal handler, not inside a read-side
+ *   critical section, not in the free function.
  *   Ordering: as weir_free_rcu_barrier().  Memory: frees.
  */
 WEIR_API int weir_reclaimer_destroy(struct weir_reclaimer *reclaimer);
@@ -103,10 +105,11 @@ WEIR_API int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, vo
 WEIR_API bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object);
 
 /*
- * Returns when everything handed over before the call has been freed: what lies in half-full magazines on any CPU,
- * what is chained, what is waiting. Any number of threads may call it at the same time.
- *   Progress: may block: a grace period.  Callers: any thread; not in a signal handler, not inside a read-side
- *   critical section (an online reader is put offline meanwhile), not in the free function.
+ * Returns when everything handed over before the call has been freed: what lies in half-full magazines on any
+ * CPU, what is chained, what is waiting. Any number of threads may call it at the same time.
+ *   Progress: may block: a grace period.
+ *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
+ *   is put offline meanwhile), not in the free function.
  *   Ordering: what the free function did is visible when it returns.  Memory: none.
  */
 WEIR_API void weir_free_rcu_barrier(struct weir_reclaimer *reclaimer);
@@ -128,13 +131,13 @@ WEIR_API void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir
 WEIR_END_C_NAMES
 
 /*
- * Two-argument form: frees `object` after a grace period. `head` lies in the object; it is only written if there is no
- * memory for a magazine, and then the object waits in a chain. Freeing what other calls handed over may be done on the
- * way, a bounded amount.
+ * Two-argument form: frees `object` after a grace period. `head` lies in the object; it is only written if
+ * there is no memory for a magazine, and then the object waits in a chain. Freeing what other calls handed
+ * over may be done on the way, a bounded amount.
  *   Progress: lock-free but for the free function; usually a restartable sequence of some ten instructions.
  *   Callers: any thread, read-side critical sections; signal handlers if the free function allows that.
- *   Ordering: releases the caller's unlinking to readers that start after the grace period has, and what was written
- *   to the object to the free function.
+ *   Ordering: releases the caller's unlinking to readers that start after the grace period has, and what was
+ *   written to the object to the free function.
  *   Memory: one magazine per `capacity` objects; the chain without it.
  */
 static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
@@ -145,10 +148,11 @@ static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object,
 }
 
 /*
- * Headless form that may wait: frees `object` after a grace period. Waits for one itself if there is no memory for a
- * magazine, or if this CPU has `max_pending` objects pending. 0.
- *   Progress: may block.  Callers: any thread; not in signal handlers, not inside read-side critical sections (an
- *   online reader is put offline while it waits), not in the free function.
+ * Headless form that may wait: frees `object` after a grace period. Waits for one itself if there is no
+ * memory for a magazine, or if this CPU has `max_pending` objects pending. 0.
+ *   Progress: may block.
+ *   Callers: any thread; not in signal handlers, not inside read-side critical sections (an online reader is
+ *   put offline while it waits), not in the free function.
  *   Ordering: as weir_free_rcu().  Memory: one magazine per `capacity` objects; waits without it.
  */
 static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, void *object)
@@ -160,9 +164,10 @@ static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, voi
 }
 
 /*
- * Headless form that never waits: false, and the object is still the caller's, if there is no memory for a magazine or
- * this CPU has `max_pending` objects pending.
- *   Progress, Callers, Ordering: as weir_free_rcu().  Memory: one magazine per `capacity` objects; false without it.
+ * Headless form that never waits: false, and the object is still the caller's, if there is no memory for a
+ * magazine or this CPU has `max_pending` objects pending.
+ *   Progress, Callers, Ordering: as weir_free_rcu().
+ *   Memory: one magazine per `capacity` objects; false without it.
  */
 static inline bool weir_free_rcu_try(struct weir_reclaimer *reclaimer, void *object)
 {

@@ -13,8 +13,8 @@
  *
  * A grace period is a stretch of time at whose end every read-side critical section that was under way at its
  * start has ended. Libraries for read-copy-update can wait for one; few can be asked. This turns the waiting
- * kind into the asking kind: one helper thread per source (named weir-grace) runs grace periods while somebody
- * wants one, and counts. Readers go on using their own library's calls and need no change.
+ * kind into the asking kind: one helper thread per source (named weir-grace) runs grace periods while
+ * somebody wants one, and counts. Readers go on using their own library's calls and need no change.
  *
  * The count is even while no grace period runs and odd while one does. A cookie is the count at which the
  * first grace period that starts from now on will be over: the next even number but one if one is under way,
@@ -60,10 +60,11 @@ struct weir_grace_source {
 WEIR_API int weir_grace_qsbr(struct weir_grace **grace);
 
 /*
- * A source of your own. 0; -EINVAL if there is no synchronize, or only one of the reader functions; -ENOMEM or
+ * A source of your own. 0; -EINVAL if there is no synchronize, or only one of the reader functions; -ENOMEM
+ * or
  * -EAGAIN if the helper thread cannot be started. Give it back with weir_grace_put().
- *   Progress: may block.  Callers: any thread, not a signal handler.
- *   Ordering: none.       Memory: allocates; -ENOMEM.
+ *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: allocates; -ENOMEM.
  */
 WEIR_API int weir_grace_create(struct weir_grace **grace, const struct weir_grace_source *source);
 
@@ -95,10 +96,11 @@ WEIR_API weir_grace_cookie weir_grace_start(struct weir_grace *grace);
 WEIR_API bool weir_grace_poll(const struct weir_grace *grace, weir_grace_cookie cookie);
 
 /*
- * Returns when it is over. A reader (liburcu-qsbr: registered and online) is put offline meanwhile, so whatever
- * references it holds end here.
- *   Progress: may block.  Callers: any thread; not a signal handler, not inside a read-side critical section,
- *   not a function that weir calls to free objects.
+ * Returns when it is over. A reader (liburcu-qsbr: registered and online) is put offline meanwhile, so
+ * whatever references it holds end here.
+ *   Progress: may block.
+ *   Callers: any thread; not a signal handler, not inside a read-side critical section, not a function that
+ *   weir calls to free objects.
  *   Ordering: as weir_grace_poll() when true.  Memory: none.
  */
 WEIR_API void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie);

@@ -179,8 +179,8 @@ static inline struct weir_llist_node *weir_llist_del_first_init(struct weir_llis
 }
 
 /*
- * Takes `node` off if it is the newest one; false, changing nothing, if it is not. The caller knows that `node` is on
- * this list, or at least that its memory is still a node's.
+ * Takes `node` off if it is the newest one; false, changing nothing, if it is not. The caller knows that
+ * `node` is on this list, or at least that its memory is still a node's.
  *   Progress: lock-free.  Callers: any context, one consumer at a time.
  *   Ordering: acquires what its add released.  Memory: none.
  */

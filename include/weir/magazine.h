@@ -11,7 +11,8 @@
  * is handing over one pointer. (J. Bonwick and J. Adams, "Magazines and Vmem", USENIX 2001.)
  *
  * A magazine has one owner at a time, and its functions are for the owner: they are plain loads and stores.
- * Ownership passes through a per-CPU slot (weir/percpu.h), a pool (weir/pool.h) or a queue, and those order it.
+ * Ownership passes through a per-CPU slot (weir/percpu.h), a pool (weir/pool.h) or a queue, and those order
+ * it.
  */
 #ifndef WEIR_MAGAZINE_H
 #define WEIR_MAGAZINE_H

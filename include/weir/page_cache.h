@@ -3,17 +3,18 @@
  * weir/page_cache.h - the reference page cache: pages out of one reserved address range, through the engine.
  *
  *     struct weir_page_cache *pages;
- *     weir_page_cache_create(&pages, NULL);           // 4 KiB pages, a quarter of the machine's memory, reserved
+ *     weir_page_cache_create(&pages, NULL);           // 4 KiB pages, a quarter of the memory
  *
  *     char *page = weir_page_alloc(pages);            // aligned to its size, contents undefined
  *     weir_page_free(pages, page);                    // or weir_page_free_rcu(pages, page)
  *
- * It is weir/cache.h (per-CPU magazines, depot, deferred free by whole magazines) over a lock-free frame allocator.
- * The magazines' own memory comes from the same frames. Address space is reserved at creation; memory is used from
- * when a page is first written, and goes back to the system on decay and drain.
+ * It is weir/cache.h (per-CPU magazines, depot, deferred free by whole magazines) over a lock-free frame
+ * allocator. The magazines' own memory comes from the same frames. Address space is reserved at creation;
+ * memory is used from when a page is first written, and goes back to the system on decay and drain.
  *
- * No function here takes a lock, and weir_page_alloc(), weir_page_free(), their bulk forms and weir_page_free_rcu()
- * make no system call but to wake the helper thread: they can be called from any context, signal handlers included.
+ * No function here takes a lock, and weir_page_alloc(), weir_page_free(), their bulk forms and
+ * weir_page_free_rcu() make no system call but to wake the helper thread: they can be called from any
+ * context, signal handlers included.
  */
 #ifndef WEIR_PAGE_CACHE_H
 #define WEIR_PAGE_CACHE_H
@@ -27,11 +28,11 @@ struct weir_page_cache_config {
     size_t page_size;
     /* Bytes of address space, rounded up to 512 pages; 0: a quarter of the machine's memory. */
     size_t capacity;
-    /* Pages per magazine, 1 to what fits into a page: what moves between a CPU, the depot and the frames at once.
-     * 0: WEIR_CACHE_CAPACITY_DEFAULT. */
+    /* Pages per magazine, 1 to what fits into a page: what moves between a CPU, the depot and the frames at
+     * once. 0: WEIR_CACHE_CAPACITY_DEFAULT. */
     size_t batch;
-    /* The depot keeps up to 1/high_fraction of all pages, 8 or more; 0: four magazines per CPU. More is faster in
-     * bursts; less leaves more memory to others. */
+    /* The depot keeps up to 1/high_fraction of all pages, 8 or more; 0: four magazines per CPU. More is
+     * faster in bursts; less leaves more memory to others. */
     unsigned high_fraction;
     /* As in struct weir_cache_config. */
     struct weir_grace *grace;
@@ -59,26 +60,26 @@ struct weir__page_cache_paths {
 };
 
 /*
- * Makes a page cache; `config` NULL: the defaults. 0; -EINVAL for a value that is not allowed; -ENOMEM; or what
- * weir_percpu_init() or weir_grace_qsbr() say.
- *   Progress: may block.  Callers: any thread, not a signal handler.
- *   Ordering: none.       Memory: reserves address space, allocates; -ENOMEM.
+ * Makes a page cache; `config` NULL: the defaults. 0; -EINVAL for a value that is not allowed; -ENOMEM; or
+ * what weir_percpu_init() or weir_grace_qsbr() say.
+ *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: reserves address space, allocates; -ENOMEM.
  */
 WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
                                     const struct weir_page_cache_config *config);
 
 /*
- * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and the page
- * cache goes on as before, if pages are still out. NULL is allowed.
- *   Progress: may block.  Callers: when nobody uses it any more; not in a signal handler, not inside a read-side
- *   critical section.
- *   Ordering: none.       Memory: frees.
+ * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and
+ * the page cache goes on as before, if pages are still out. NULL is allowed.
+ *   Progress: may block.
+ *   Callers: when nobody uses it any more; not in a signal handler, not inside a read-side critical section.
+ *   Ordering: none.  Memory: frees.
  */
 WEIR_API int weir_page_cache_destroy(struct weir_page_cache *pages);
 
 /*
- * Fills those of array[0..n-1] that are NULL with pages; how many of the n are not NULL then. Fewer than n if there are
- * no more pages.
+ * Fills those of array[0..n-1] that are NULL with pages; how many of the n are not NULL then. Fewer than n if
+ * there are no more pages.
  *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_page_alloc().  Memory: the reserved range.
  */
@@ -101,15 +102,16 @@ WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void 
 
 /*
  * Returns when every page handed to weir_page_free_rcu() before the call is back.
- *   Progress: may block: a grace period.  Callers: any thread; not in a signal handler, not inside a read-side
- *   critical section (an online reader is put offline meanwhile).
+ *   Progress: may block: a grace period.
+ *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
+ *   is put offline meanwhile).
  *   Ordering: acquires the readers' doings.  Memory: none.
  */
 WEIR_API void weir_page_cache_rcu_barrier(struct weir_page_cache *pages);
 
 /*
- * Gives a quarter of what lies idle back, rounded up: of the depot's magazines to the frames, and of the 512-page areas
- * with nothing out to the system. How many bytes went to the system.
+ * Gives a quarter of what lies idle back, rounded up: of the depot's magazines to the frames, and of the
+ * 512-page areas with nothing out to the system. How many bytes went to the system.
  *   Progress: lock-free but for the system calls.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: gives back.
  */
@@ -122,8 +124,8 @@ WEIR_API size_t weir_page_cache_decay(struct weir_page_cache *pages);
 WEIR_API size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how);
 
 /*
- * Gives what lies idle on all CPUs and in the depot back to the frames, and all areas with nothing out to the system;
- * how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
+ * Gives what lies idle on all CPUs and in the depot back to the frames, and all areas with nothing out to the
+ * system; how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
  *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
  */
 WEIR_API size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how);
@@ -166,10 +168,11 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 }
 
 /*
- * Gives a page back after a grace period: when every reader that may have seen it is gone. The caller has made it
- * unreachable for new readers.
+ * Gives a page back after a grace period: when every reader that may have seen it is gone. The caller has
+ * made it unreachable for new readers.
  *   Progress: lock-free; but if no page is left for a magazine, it waits for a grace period.
- *   Callers: any thread; signal handlers and read-side critical sections only if the range is never exhausted.
+ *   Callers: any thread; signal handlers and read-side critical sections only if the range is never
+ *   exhausted.
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has.
  *   Memory: the reserved range: one page per four magazines of the default size.
  */

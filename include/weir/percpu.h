@@ -13,15 +13,15 @@
  *
  *   WEIR_PERCPU_RSEQ  restartable sequences: a few instructions that end in one store. If the thread is
  *                     preempted, migrated or interrupted by a signal before that store, the kernel makes it
- *                     start again. No atomic read-modify-write, no lock; a signal handler may use the slot its
- *                     own thread was just using. (P. Turner and A. Hunter, Linux Plumbers 2013; M. Desnoyers,
- *                     Linux 4.18; M. Kerrisk's rseq(2).)
+ *                     start again. No atomic read-modify-write, no lock; a signal handler may use the slot
+ *                     its own thread was just using. (P. Turner and A. Hunter, Linux Plumbers 2013;
+ *                     M. Desnoyers, Linux 4.18.)
  *   WEIR_PERCPU_LOCK  everywhere else: each slot has a try-lock. Whoever does not get it does not wait, but
  *                     is told there is nothing to be had, and goes to the shared depot.
  *
- * What an owner may rely on. A magazine that weir_percpu_exchange() returned is the caller's: nobody is in the
- * middle of using it. One that weir_percpu_detach() took from *another* CPU may still be in use there, until
- * weir_percpu_settle() has returned.
+ * What an owner may rely on. A magazine that weir_percpu_exchange() returned is the caller's: nobody is in
+ * the middle of using it. One that weir_percpu_detach() took from *another* CPU may still be in use there,
+ * until weir_percpu_settle() has returned.
  */
 #ifndef WEIR_PERCPU_H
 #define WEIR_PERCPU_H
@@ -44,15 +44,16 @@ struct weir_percpu_slot {
     uint32_t busy;                  /* WEIR_PERCPU_LOCK: the try-lock */
 };
 
-/* Stands in a slot that has no magazine: capacity and count are zero, so get and put both fail. Never written. */
+/* Stands in a slot that has no magazine: capacity and count are zero, so get and put both fail. Never
+ * written. */
 WEIR_API extern struct weir_magazine weir_percpu_none;
 
 WEIR_BEGIN_C_NAMES
 
 /*
- * Chooses the mode; done by whatever creates slots. The environment variable WEIR_PERCPU (rseq or lock) forces
- * one. 0; -EINVAL if that variable holds anything else and -ENOTSUP if it asks for rseq and that does not
- * work here, both after one line on standard error that says so.
+ * Chooses the mode; done by whatever creates slots. The environment variable WEIR_PERCPU (rseq or lock)
+ * forces one. 0; -EINVAL if that variable holds anything else and -ENOTSUP if it asks for rseq and that does
+ * not work here, both after one line on standard error that says so.
  *   Progress: may block, the first time.  Callers: any thread, not a signal handler.
  *   Ordering: what it set up is visible when it returns.  Memory: none that stays.
  */
@@ -82,10 +83,9 @@ WEIR_API void *weir_percpu_alloc(void);
 WEIR_API void weir_percpu_free(void *percpu);
 
 /*
- * Makes the slot that lies at `slots` in CPU 0's bytes, and the one at the same place of every other CPU, hold
- * weir_percpu_none.
- *   Progress: wait-free.  Callers: one thread, before the slots are shared.
- *   Ordering: none.       Memory: none.
+ * Makes the slot that lies at `slots` in CPU 0's bytes, and the one at the same place of every other CPU,
+ * hold weir_percpu_none.
+ *   Progress: wait-free.  Callers: one thread, before the slots are shared.  Ordering: none.  Memory: none.
  */
 WEIR_API void weir_percpu_slots_init(struct weir_percpu_slot *slots);
 
@@ -115,8 +115,8 @@ WEIR_API size_t weir_percpu_put_n(struct weir_percpu_slot *slots, size_t n, void
 
 /*
  * Puts `magazine` into the current CPU's slot and hands out the one that was there in *old, the caller's from
- * now on. False, nothing changed, if the slot is busy (WEIR_PERCPU_LOCK only) or the CPU's number is not below
- * weir_percpu_nr_cpus().
+ * now on. False, nothing changed, if the slot is busy (WEIR_PERCPU_LOCK only) or the CPU's number is not
+ * below weir_percpu_nr_cpus().
  *   Progress: rseq: restarts when preempted; lock: wait-free.  Callers: any thread, signal handlers.
  *   Ordering: releases `magazine` to, and acquires *old from, others who use this slot.  Memory: none.
  */

@@ -5,8 +5,8 @@
 
 #define WEIR_API __attribute__((visibility("default")))
 
-/* Around declarations. C++: C linkage; and no warning that a function named like a struct hides its constructor,
- * which is how C names its statistics. */
+/* Around declarations. C++: C linkage; and no warning that a function named like a struct hides its
+ * constructor, which is how C names its statistics. */
 #ifdef __cplusplus
 #define WEIR_BEGIN_C_NAMES                                                                                   \
     _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"") extern "C"                 \

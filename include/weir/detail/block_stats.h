@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* weir/detail/block_stats.h - private: what weir/cache.h and weir/free_rcu.h both report of their magazines. */
+/* weir/detail/block_stats.h - private: what weir/cache.h and weir/free_rcu.h both report of their
+ * magazines. */
 #ifndef WEIR_DETAIL_BLOCK_STATS_H
 #define WEIR_DETAIL_BLOCK_STATS_H
 

@@ -3,12 +3,12 @@
  * weir/detail/rseq.h - private: the restartable sequences behind weir/percpu.h, for x86-64.
  *
  * How one works. The thread's struct rseq (registered with the kernel by the C library) lies at a fixed
- * offset, __rseq_offset, from the thread pointer, which is %fs:0 here. A sequence first stores the address of a descriptor
- * {start, length, abort handler} there. From then on, whenever the kernel takes the thread off its CPU or
- * delivers a signal while the program counter is within [start, start + length), it continues at the abort
- * handler, and that jumps back to the beginning. So the instructions of the sequence see one CPU, with nobody
- * else on it, until the last one, the commit, has taken effect. Leaving by a jump before the commit is fine:
- * nothing has happened yet, and the kernel drops a descriptor the program counter is not in.
+ * offset, __rseq_offset, from the thread pointer, which is %fs:0 here. A sequence first stores the address of
+ * a descriptor {start, length, abort handler} there. From then on, whenever the kernel takes the thread off
+ * its CPU or delivers a signal while the program counter is within [start, start + length), it continues at
+ * the abort handler, and that jumps back to the beginning. So the instructions of the sequence see one CPU,
+ * with nobody else on it, until the last one, the commit, has taken effect. Leaving by a jump before the
+ * commit is fine: nothing has happened yet, and the kernel drops a descriptor the program counter is not in.
  *
  * What is in the sections: descriptors in __rseq_cs, for debuggers that step over sequences; abort handlers
  * in __rseq_failure, behind the signature the kernel checks before it jumps there. "?" puts both into the
@@ -18,9 +18,9 @@
 #define WEIR_DETAIL_RSEQ_H
 
 /*
- * No mode is tested on the way, nor whether the CPU number is good: where sequences must not be used, they run
- * into weir_percpu_none. A thread without rseq has CPU number -1 or -2 and finds one of the two guards in front
- * of CPU 0's slot; in WEIR_PERCPU_LOCK every slot's `magazine` stays weir_percpu_none.
+ * No mode is tested on the way, nor whether the CPU number is good: where sequences must not be used, they
+ * run into weir_percpu_none. A thread without rseq has CPU number -1 or -2 and finds one of the two guards in
+ * front of CPU 0's slot; in WEIR_PERCPU_LOCK every slot's `magazine` stays weir_percpu_none.
  */
 #if defined(__x86_64__) && defined(__LP64__) && defined(__GLIBC__) && !WEIR_TSAN
 #if __GLIBC_PREREQ(2, 35)
