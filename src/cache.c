@@ -193,6 +193,10 @@ static void *take_one_and_load(struct weir_cache *cache, struct weir__cache_cpu 
 
 void *weir__cache_alloc_slow(struct weir_cache *cache)
 {
+    void *object =
+        weir__percpu_get_locked(cache->paths.loaded); /* what the fast path is in WEIR_PERCPU_LOCK */
+    if (object != NULL)
+        return object;
     struct weir__cache_cpu *cpu = this_cpu(cache);
     struct weir_magazine *magazine = take_stocked(cache, cpu);
     if (magazine == NULL)
@@ -200,7 +204,7 @@ void *weir__cache_alloc_slow(struct weir_cache *cache)
     if (magazine != NULL)
         return take_one_and_load(cache, cpu, magazine);
 
-    void *object; /* no magazine to be had, or the backend has nothing: the first can be done without */
+    /* No magazine to be had, or the backend has nothing: the first can be done without. */
     return backend_alloc(cache, 1, &object) != 0 ? object : NULL;
 }
 
@@ -216,6 +220,8 @@ void *weir_cache_alloc_nolock(struct weir_cache *cache)
 
 void weir__cache_free_slow(struct weir_cache *cache, void *object)
 {
+    if (weir__percpu_put_locked(cache->paths.loaded, object))
+        return;
     struct weir__cache_cpu *cpu = this_cpu(cache);
     struct weir_magazine *magazine = take_roomy(cache, cpu);
     if (magazine == NULL) {

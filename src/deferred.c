@@ -78,6 +78,8 @@ size_t weir__deferred_reap_all(struct weir__deferred *deferred)
 
 bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
 {
+    if (weir__percpu_put_locked(&deferred->cpus[0].slot, object)) /* the fast path in WEIR_PERCPU_LOCK */
+        return true;
     unsigned nr = weir_percpu_cpu();
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
     struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, true), *old;

@@ -61,16 +61,9 @@ int weir__deferred_init(struct weir__deferred *deferred);
 /* Everything must have been reclaimed (barrier), and nobody be using it. */
 void weir__deferred_destroy(struct weir__deferred *deferred);
 
-/* When the slot had no room: installs another magazine and seals the one that was there. False if there is no
- * magazine to be had: the object is still the caller's. */
+/* When the inline fast path found no room: installs another magazine and seals the one that was there. False
+ * if there is no magazine to be had: the object is still the caller's. */
 bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object);
-
-/* Hands an object over. */
-static inline bool weir__deferred_add(struct weir__deferred *deferred, void *object)
-{
-    return weir_likely(weir_percpu_put(&deferred->cpus[0].slot, object)) ||
-           weir__deferred_add_slow(deferred, object);
-}
 
 /* Reclaims up to `budget` magazines of one CPU whose time has come; how many. */
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned cpu, size_t budget);

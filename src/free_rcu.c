@@ -136,6 +136,8 @@ static bool over_limit(struct weir_reclaimer *reclaimer, unsigned cpu)
 
 int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *object)
 {
+    if (weir__percpu_put_locked(reclaimer->paths.slots, object)) /* the fast path in WEIR_PERCPU_LOCK */
+        return 0;
     unsigned cpu = weir_percpu_cpu();
     if (over_limit(reclaimer, cpu)) {
         weir_fetch_add_relaxed(&reclaimer->throttled, UINT64_C(1));
@@ -152,6 +154,8 @@ int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *objec
 
 bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object)
 {
+    if (weir__percpu_put_locked(reclaimer->paths.slots, object))
+        return true;
     unsigned cpu = weir_percpu_cpu();
     if (over_limit(reclaimer, cpu))
         weir__deferred_reap(&reclaimer->deferred, cpu, SIZE_MAX);

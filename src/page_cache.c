@@ -56,7 +56,6 @@ static void chunk_put(void *arg, void *chunk, size_t bytes)
 
 size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void *array[])
 {
-    struct weir_cache *cache = weir__page_engine(pages);
     size_t populated = 0;
     bool more = true;
 
@@ -69,7 +68,7 @@ size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void 
             i++;
             continue;
         }
-        size_t got = more ? weir_cache_alloc_bulk(cache, run, array + i) : 0;
+        size_t got = more ? weir_cache_alloc_bulk(pages->paths.cache, run, array + i) : 0;
         more = got == run;
         populated += got;
         i += run;
@@ -83,7 +82,7 @@ size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t n, struct
     size_t done = 0, got, want;
     do {
         want = n - done < 64 ? n - done : 64;
-        got = weir_cache_alloc_bulk(weir__page_engine(pages), want, batch);
+        got = weir_cache_alloc_bulk(pages->paths.cache, want, batch);
         for (size_t i = 0; i + 1 < got; i++)
             weir_store_relaxed(&((struct weir_llist_node *)batch[i])->next, batch[i + 1]);
         if (got != 0)
@@ -99,7 +98,7 @@ void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const ar
         size_t run = 0; /* of pages */
         while (i + run < n && array[i + run] != NULL)
             run++;
-        weir_cache_free_bulk(weir__page_engine(pages), run, array + i);
+        weir_cache_free_bulk(pages->paths.cache, run, array + i);
         i += run + 1;
     }
 }
@@ -108,23 +107,23 @@ void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const ar
 
 void weir_page_cache_rcu_barrier(struct weir_page_cache *pages)
 {
-    weir_cache_rcu_barrier(weir__page_engine(pages));
+    weir_cache_rcu_barrier(pages->paths.cache);
 }
 
 size_t weir_page_cache_decay(struct weir_page_cache *pages)
 {
-    weir_cache_decay(weir__page_engine(pages));
+    weir_cache_decay(pages->paths.cache);
     return weir__frames_release(&pages->frames, DECAY_PERCENT);
 }
 
 size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how)
 {
-    return weir_cache_drain_cpu(weir__page_engine(pages), cpu, how);
+    return weir_cache_drain_cpu(pages->paths.cache, cpu, how);
 }
 
 size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how)
 {
-    size_t drained = weir_cache_drain_all(weir__page_engine(pages), how);
+    size_t drained = weir_cache_drain_all(pages->paths.cache, how);
     if (errno == 0) {
         weir__frames_release(&pages->frames, 100);
         errno = 0; /* whatever the system call left there */
@@ -134,7 +133,7 @@ size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain 
 
 void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache_stats *stats)
 {
-    weir_cache_stats(weir__page_engine(pages), &stats->cache);
+    weir_cache_stats(pages->paths.cache, &stats->cache);
     stats->page_size = pages->frames.frame_bytes;
     stats->capacity = pages->frames.frames;
     stats->frames = weir_load_relaxed(&pages->frames.out);
@@ -205,6 +204,7 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
         free(pages);
         return error;
     }
+    pages->paths.engine = *(const struct weir__cache_paths *)(const void *)pages->paths.cache;
     *result = pages;
     return 0;
 }
@@ -215,10 +215,10 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
         return 0;
     weir_page_cache_rcu_barrier(pages);
     bool rseq = weir_percpu_mode(NULL) == WEIR_PERCPU_RSEQ;
-    weir_cache_drain_all(weir__page_engine(pages), rseq ? WEIR_DRAIN_EXPEDITED : WEIR_DRAIN_LOCK);
+    weir_cache_drain_all(pages->paths.cache, rseq ? WEIR_DRAIN_EXPEDITED : WEIR_DRAIN_LOCK);
     if (weir_load_relaxed(&pages->frames.out) != weir_load_relaxed(&pages->block_pages))
         return -EBUSY;
-    weir_cache_destroy(weir__page_engine(pages));
+    weir_cache_destroy(pages->paths.cache);
     weir__frames_destroy(&pages->frames);
     free(pages);
     return 0;

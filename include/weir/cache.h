@@ -195,8 +195,9 @@ WEIR_END_C_NAMES
 static inline void *weir_cache_alloc(struct weir_cache *cache)
 {
     const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
-    void *object = weir_percpu_get(paths->loaded);
-    return weir_likely(object != NULL) ? object : weir__cache_alloc_slow(cache);
+    void *object;
+    return weir_likely(weir__percpu_get_fast(paths->loaded, &object)) ? object
+                                                                      : weir__cache_alloc_slow(cache);
 }
 
 /*
@@ -208,7 +209,7 @@ static inline void *weir_cache_alloc(struct weir_cache *cache)
 static inline void weir_cache_free(struct weir_cache *cache, void *object)
 {
     const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
-    if (weir_unlikely(!weir_percpu_put(paths->loaded, object)))
+    if (weir_unlikely(!weir__percpu_put_fast(paths->loaded, object)))
         weir__cache_free_slow(cache, object);
 }
 
@@ -225,7 +226,7 @@ static inline void weir_cache_free(struct weir_cache *cache, void *object)
 static inline void weir_cache_free_rcu(struct weir_cache *cache, void *object)
 {
     const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
-    if (weir_unlikely(!weir_percpu_put(paths->rcu, object)))
+    if (weir_unlikely(!weir__percpu_put_fast(paths->rcu, object)))
         weir__cache_free_rcu_slow(cache, object);
 }
 

@@ -143,7 +143,7 @@ WEIR_END_C_NAMES
 static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
     const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
-    if (weir_unlikely(!weir_percpu_put(paths->slots, object)))
+    if (weir_unlikely(!weir__percpu_put_fast(paths->slots, object)))
         weir__free_rcu_slow(reclaimer, object, head);
 }
 
@@ -158,7 +158,7 @@ static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object,
 static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, void *object)
 {
     const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
-    if (weir_likely(weir_percpu_put(paths->slots, object)))
+    if (weir_likely(weir__percpu_put_fast(paths->slots, object)))
         return 0;
     return weir__free_rcu_mightsleep_slow(reclaimer, object);
 }
@@ -172,7 +172,8 @@ static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, voi
 static inline bool weir_free_rcu_try(struct weir_reclaimer *reclaimer, void *object)
 {
     const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
-    return weir_likely(weir_percpu_put(paths->slots, object)) || weir__free_rcu_try_slow(reclaimer, object);
+    return weir_likely(weir__percpu_put_fast(paths->slots, object)) ||
+           weir__free_rcu_try_slow(reclaimer, object);
 }
 
 #endif /* WEIR_FREE_RCU_H */

@@ -54,8 +54,9 @@ struct weir_page_cache_stats {
 
 struct weir_page_cache; /* begins with struct weir__page_cache_paths */
 
-/* Private: what the inline functions below need. */
+/* Private: what the inline functions below need: the engine, and its slots again to save a load. */
 struct weir__page_cache_paths {
+    struct weir__cache_paths engine;
     struct weir_cache *cache;
 };
 
@@ -139,12 +140,6 @@ WEIR_API void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_p
 
 WEIR_END_C_NAMES
 
-/* Private. */
-static inline struct weir_cache *weir__page_engine(struct weir_page_cache *pages)
-{
-    return ((const struct weir__page_cache_paths *)(const void *)pages)->cache;
-}
-
 /*
  * A page, aligned to its size, its contents undefined; NULL if there is none.
  *   Progress: lock-free, no system call; usually a restartable sequence of some ten instructions.
@@ -154,7 +149,11 @@ static inline struct weir_cache *weir__page_engine(struct weir_page_cache *pages
  */
 static inline void *weir_page_alloc(struct weir_page_cache *pages)
 {
-    return weir_cache_alloc(weir__page_engine(pages));
+    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    void *page;
+    return weir_likely(weir__percpu_get_fast(paths->engine.loaded, &page))
+               ? page
+               : weir__cache_alloc_slow(paths->cache);
 }
 
 /*
@@ -164,7 +163,9 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
  */
 static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 {
-    weir_cache_free(weir__page_engine(pages), page);
+    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    if (weir_unlikely(!weir__percpu_put_fast(paths->engine.loaded, page)))
+        weir__cache_free_slow(paths->cache, page);
 }
 
 /*
@@ -178,7 +179,9 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
  */
 static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
 {
-    weir_cache_free_rcu(weir__page_engine(pages), page);
+    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    if (weir_unlikely(!weir__percpu_put_fast(paths->engine.rcu, page)))
+        weir__cache_free_rcu_slow(paths->cache, page);
 }
 
 #endif /* WEIR_PAGE_CACHE_H */

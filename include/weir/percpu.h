@@ -159,12 +159,8 @@ WEIR_END_C_NAMES
  */
 static inline void *weir_percpu_get(struct weir_percpu_slot *slots)
 {
-#if WEIR__RSEQ
-    void *object = weir__rseq_get(slots);
-    if (weir_likely(object != NULL))
-        return object;
-#endif
-    return weir__percpu_get_locked(slots);
+    void *object;
+    return weir_likely(weir__percpu_get_fast(slots, &object)) ? object : weir__percpu_get_locked(slots);
 }
 
 /*
@@ -176,11 +172,7 @@ static inline void *weir_percpu_get(struct weir_percpu_slot *slots)
  */
 static inline bool weir_percpu_put(struct weir_percpu_slot *slots, void *object)
 {
-#if WEIR__RSEQ
-    if (weir_likely(weir__rseq_put(slots, object)))
-        return true;
-#endif
-    return weir__percpu_put_locked(slots, object);
+    return weir_likely(weir__percpu_put_fast(slots, object)) || weir__percpu_put_locked(slots, object);
 }
 
 #endif /* WEIR_PERCPU_H */

@@ -77,28 +77,31 @@
         [capacity_at] "i"(offsetof(struct weir_magazine, capacity)),                                         \
         [objects_at] "i"(sizeof(struct weir_magazine))
 
-static inline void *weir__rseq_get(struct weir_percpu_slot *slots)
+/* Takes an object; false: there is none, or the mode is WEIR_PERCPU_LOCK. */
+static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **object)
 {
-    void *object;
+    void *taken;
     uint64_t magazine, count;
     __asm__ __volatile__ goto(WEIR__RSEQ_BEGIN("%[magazine]") WEIR__RSEQ_MAGAZINE /* */
                               "movl %c[count_at](%[magazine]), %k[count]\n\t"
                               "subl $1, %k[count]\n\t"
                               "jc %l[none]\n\t"
-                              "movq %c[objects_at](%[magazine], %[count], 8), %[object]\n\t"
+                              "movq %c[objects_at](%[magazine], %[count], 8), %[taken]\n\t"
                               "movl %k[count], %c[count_at](%[magazine])\n" /* commit */
                               WEIR__RSEQ_END
-                              : [object] "=&r"(object), [magazine] "=&r"(magazine), [count] "=&r"(count)
+                              : [taken] "=&r"(taken), [magazine] "=&r"(magazine), [count] "=&r"(count)
                               : WEIR__RSEQ_OPERANDS(slots)
                               : "memory", "cc"
                               : none);
     __asm__ __volatile__(""); /* gcc bug 113921: outputs of asm goto lost without something after it */
-    return object;
+    *object = taken;
+    return true;
 none:
-    return NULL;
+    return false;
 }
 
-static inline bool weir__rseq_put(struct weir_percpu_slot *slots, void *object)
+/* Puts an object in; false: it is full, or the mode is WEIR_PERCPU_LOCK. */
+static inline bool weir__percpu_put_fast(struct weir_percpu_slot *slots, void *object)
 {
     uint64_t magazine, count;
     __asm__ __volatile__ goto(
@@ -117,6 +120,22 @@ static inline bool weir__rseq_put(struct weir_percpu_slot *slots, void *object)
     __asm__ __volatile__("");
     return true;
 full:
+    return false;
+}
+
+#else
+
+static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **object)
+{
+    (void)slots;
+    (void)object;
+    return false;
+}
+
+static inline bool weir__percpu_put_fast(struct weir_percpu_slot *slots, void *object)
+{
+    (void)slots;
+    (void)object;
     return false;
 }
 
