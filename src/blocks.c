@@ -65,9 +65,8 @@ bool weir__blocks_grow(struct weir__blocks *blocks)
             last = magazine;
     }
     weir_llist_add(&chunk->link, &blocks->chunks);
-    weir_fetch_add_relaxed(&blocks->chunk_count, (size_t)1); /* relaxed, all three: statistics */
+    weir_fetch_add_relaxed(&blocks->chunk_count, (size_t)1); /* relaxed, both: statistics */
     weir_fetch_add_relaxed(&blocks->total, n);
-    weir_fetch_add_relaxed(&blocks->counts.grown, UINT64_C(1));
     if (n != 0)
         weir_pool_put_batch(&blocks->empty, &first->node, &last->node, n);
     return n != 0;
@@ -76,11 +75,12 @@ bool weir__blocks_grow(struct weir__blocks *blocks)
 struct weir_magazine *weir__blocks_get(struct weir__blocks *blocks, bool may_grow)
 {
     struct weir_stack_node *node = weir_pool_get(&blocks->empty);
-    weir_fetch_add_relaxed(&blocks->counts.gets, UINT64_C(1));
-    while (node == NULL && may_grow && weir__blocks_grow(blocks))
+    uint64_t *count = &blocks->counts.hits;
+    while (node == NULL && may_grow && weir__blocks_grow(blocks)) {
         node = weir_pool_get(&blocks->empty); /* others may have taken all of it: grow again */
-    if (node == NULL)
-        weir_fetch_add_relaxed(&blocks->counts.misses, UINT64_C(1));
+        count = &blocks->counts.grown;
+    }
+    weir_fetch_add_relaxed(node != NULL ? count : &blocks->counts.misses, UINT64_C(1)); /* a statistic */
     return weir_magazine_of_node(node);
 }
 
@@ -97,5 +97,5 @@ void weir__blocks_stats(const struct weir__blocks *blocks, struct weir_block_sta
     stats->in_use = stats->total > idle ? stats->total - idle : 0;
     stats->grown = weir_load_relaxed(&blocks->counts.grown);
     stats->misses = weir_load_relaxed(&blocks->counts.misses);
-    stats->hits = weir_load_relaxed(&blocks->counts.gets) - stats->grown - stats->misses;
+    stats->hits = weir_load_relaxed(&blocks->counts.hits);
 }

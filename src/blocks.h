@@ -29,9 +29,9 @@ struct weir__blocks {
     size_t block_bytes;
     struct weir_llist_head chunks;
     size_t chunk_count;
-    size_t total; /* magazines made: since they are only made when none is idle, also the most ever in use */
+    size_t total; /* magazines made */
     struct weir__blocks_counts {
-        uint64_t gets, grown, misses;
+        uint64_t hits, grown, misses;
     } counts; /* statistics */
 };
 

@@ -205,7 +205,12 @@ void *weir__cache_alloc_slow(struct weir_cache *cache)
         return take_one_and_load(cache, cpu, magazine);
 
     /* No magazine to be had, or the backend has nothing: the first can be done without. */
-    return backend_alloc(cache, 1, &object) != 0 ? object : NULL;
+    if (backend_alloc(cache, 1, &object) != 0)
+        return object;
+    /* Perhaps something came back on another CPU, where nobody has looked. */
+    if (weir__deferred_reap_all(&cache->deferred) != 0 && (magazine = depot_get(cache)) != NULL)
+        return take_one_and_load(cache, cpu, magazine);
+    return NULL;
 }
 
 void *weir_cache_alloc_nolock(struct weir_cache *cache)
@@ -327,7 +332,7 @@ static size_t drain_cpu(struct weir_cache *cache, unsigned nr, enum weir_drain h
         if (how == WEIR_DRAIN_QUIET)
             weir_grace_wait(cache->grace, weir_grace_start(cache->grace));
         else
-            weir_percpu_settle();
+            weir_percpu_settle_cpu(nr);
         objects += unload(cache, magazine);
     }
     magazine = take_spare(&cache->cpus[nr]);

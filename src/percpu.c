@@ -32,9 +32,9 @@ static bool use_rseq(void)
     return weir_likely(chosen.mode == WEIR_PERCPU_RSEQ);
 }
 
-static int membarrier(int command)
+static int membarrier(int command, unsigned flags, unsigned cpu)
 {
-    return (int)syscall(SYS_membarrier, command, 0, 0);
+    return (int)syscall(SYS_membarrier, command, flags, cpu);
 }
 
 /* One more than the highest CPU number the kernel may ever use: the last number in its list "0-3,5". */
@@ -117,7 +117,7 @@ static bool sequences_restart(void)
         return false;
     while (weir_load_acquire(&in_sequence) == 0)
         sched_yield();
-    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
     pthread_join(thread, &restarted);
     return restarted != NULL;
 }
@@ -127,7 +127,7 @@ static const char *try_rseq(void)
 {
     if (__rseq_size == 0)
         return "the C library could not register rseq with the kernel";
-    if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ) != 0)
+    if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) != 0)
         return "the kernel has no membarrier command that restarts sequences (needs Linux 5.10)";
     if (!sequences_restart())
         return "the self-test failed: an interrupted sequence did not restart";
@@ -478,5 +478,11 @@ size_t weir_percpu_count(struct weir_percpu_slot *slots, unsigned cpu)
 void weir_percpu_settle(void)
 {
     if (use_rseq())
-        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
+}
+
+void weir_percpu_settle_cpu(unsigned cpu)
+{
+    if (use_rseq())
+        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_FLAG_CPU, cpu);
 }

@@ -20,8 +20,9 @@
  *   weir_free_rcu_try         no room and no waiting: may say no
  *
  * Who runs the free function: any thread that hands something over, the helper thread, or a caller of
- * barrier, poll or destroy. So it must not take a lock that somebody may hold when handing over, and if
- * objects are handed over in signal handlers, it must allow to be called from those; free() does not.
+ * barrier, poll or destroy. So it must not take a lock that somebody may hold when handing over, must not
+ * create or destroy reclaimers and caches, and if objects are handed over in signal handlers, must allow to
+ * be called from those; free() does not.
  */
 #ifndef WEIR_FREE_RCU_H
 #define WEIR_FREE_RCU_H

@@ -22,6 +22,10 @@
  * What an owner may rely on. A magazine that weir_percpu_exchange() returned is the caller's: nobody is in
  * the middle of using it. One that weir_percpu_detach() took from *another* CPU may still be in use there,
  * until weir_percpu_settle() has returned.
+ *
+ * Two limits of restartable sequences: a debugger that steps through one by single instructions never gets
+ * to its end; and a shared object that has these functions inlined must not be unloaded while threads that
+ * used them live on, because the kernel may still look at the descriptor of the last sequence.
  */
 #ifndef WEIR_PERCPU_H
 #define WEIR_PERCPU_H
@@ -144,6 +148,12 @@ WEIR_API size_t weir_percpu_count(struct weir_percpu_slot *slots, unsigned cpu);
  *   Ordering: what others did to those magazines is visible when it returns.  Memory: none.
  */
 WEIR_API void weir_percpu_settle(void);
+
+/*
+ * The same for magazines that were detached from `cpu`: interrupts no other CPU.
+ *   Progress, Callers, Ordering, Memory: as weir_percpu_settle().
+ */
+WEIR_API void weir_percpu_settle_cpu(unsigned cpu);
 
 WEIR_END_C_NAMES
 
