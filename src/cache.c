@@ -308,7 +308,7 @@ size_t weir_cache_decay(struct weir_cache *cache)
 /* 0 if `how` can be done, or the errno to set. */
 static int refuse_drain(const struct weir_cache *cache, enum weir_drain how)
 {
-    bool rseq = weir_percpu_mode(NULL) == WEIR_PERCPU_RSEQ;
+    bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
     switch (how) {
     case WEIR_DRAIN_QUIET:
         return cache->registered_users ? 0 : ENOTSUP;

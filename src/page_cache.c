@@ -214,7 +214,7 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
     if (pages == NULL)
         return 0;
     weir_page_cache_rcu_barrier(pages);
-    bool rseq = weir_percpu_mode(NULL) == WEIR_PERCPU_RSEQ;
+    bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
     weir_cache_drain_all(pages->paths.cache, rseq ? WEIR_DRAIN_EXPEDITED : WEIR_DRAIN_LOCK);
     if (weir_load_relaxed(&pages->frames.out) != weir_load_relaxed(&pages->block_pages))
         return -EBUSY;

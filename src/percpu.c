@@ -126,11 +126,11 @@ static bool sequences_restart(void)
 static const char *try_rseq(void)
 {
     if (__rseq_size == 0)
-        return "the C library could not register rseq with the kernel";
+        return "lock: the C library could not register rseq with the kernel";
     if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) != 0)
-        return "the kernel has no membarrier command that restarts sequences (needs Linux 5.10)";
+        return "lock: the kernel has no membarrier command that restarts sequences (needs Linux 5.10)";
     if (!sequences_restart())
-        return "the self-test failed: an interrupted sequence did not restart";
+        return "lock: the self-test failed: an interrupted sequence did not restart";
     return NULL;
 }
 
@@ -138,8 +138,8 @@ static const char *try_rseq(void)
 
 static const char *try_rseq(void)
 {
-    return WEIR_TSAN ? "built with ThreadSanitizer, which cannot see into sequences"
-                     : "no restartable sequences for this architecture and C library";
+    return WEIR_TSAN ? "lock: built with ThreadSanitizer, which cannot see into sequences"
+                     : "lock: no restartable sequences for this architecture and C library";
 }
 
 #endif
@@ -153,16 +153,16 @@ static void choose(void)
     if (forced != NULL && !want_lock && !want_rseq) {
         fprintf(stderr, "weir: WEIR_PERCPU is \"%s\"; it must be rseq or lock, or unset\n", forced);
         chosen.error = -EINVAL;
-        chosen.reason = "WEIR_PERCPU holds an unknown value";
+        chosen.reason = "lock: WEIR_PERCPU holds an unknown value";
         return;
     }
-    const char *why_not = want_lock ? "WEIR_PERCPU=lock asks for it" : try_rseq();
+    const char *why_not = want_lock ? "lock: WEIR_PERCPU asks for it" : try_rseq();
     if (why_not != NULL && want_rseq) {
-        fprintf(stderr, "weir: WEIR_PERCPU=rseq cannot be done: %s\n", why_not);
+        fprintf(stderr, "weir: WEIR_PERCPU=rseq cannot be done: %s\n", why_not + strlen("lock: "));
         chosen.error = -ENOTSUP;
     }
     chosen.mode = why_not == NULL ? WEIR_PERCPU_RSEQ : WEIR_PERCPU_LOCK;
-    chosen.reason = why_not == NULL ? "registered, and an interrupted sequence restarts" : why_not;
+    chosen.reason = why_not == NULL ? "rseq: registered, and an interrupted sequence restarts" : why_not;
     chosen.nr_cpus = possible_cpus();
 }
 
@@ -172,12 +172,16 @@ int weir_percpu_init(void)
     return chosen.error;
 }
 
-enum weir_percpu_mode weir_percpu_mode(const char **reason)
+enum weir_percpu_mode weir_percpu_mode(void)
 {
     weir_percpu_init();
-    if (reason != NULL)
-        *reason = chosen.reason;
     return chosen.mode;
+}
+
+const char *weir_percpu_reason(void)
+{
+    weir_percpu_init();
+    return chosen.reason;
 }
 
 unsigned weir_percpu_nr_cpus(void)

@@ -9,7 +9,7 @@
  *     if (object == NULL)
  *         object = slow_path();                          // weir_percpu_exchange() a full magazine in
  *
- * Two modes, chosen once per process (weir_percpu_mode()):
+ * Two modes, chosen once per process (weir_percpu_mode(), weir_percpu_reason()):
  *
  *   WEIR_PERCPU_RSEQ  restartable sequences: a few instructions that end in one store. If the thread is
  *                     preempted, migrated or interrupted by a signal before that store, the kernel makes it
@@ -64,11 +64,18 @@ WEIR_BEGIN_C_NAMES
 WEIR_API int weir_percpu_init(void);
 
 /*
- * The mode in force, and if `reason` is not NULL, why, in words.
+ * The mode in force.
  *   Progress: may block, the first time.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: none.
  */
-WEIR_API enum weir_percpu_mode weir_percpu_mode(const char **reason);
+WEIR_API enum weir_percpu_mode weir_percpu_mode(void);
+
+/*
+ * Why that one, in words, for people to read: "rseq: ..." or "lock: ...".
+ *   Progress: may block, the first time.  Callers: any thread, not a signal handler.
+ *   Ordering: none.  Memory: none; the text stays valid.
+ */
+WEIR_API const char *weir_percpu_reason(void);
 
 /* CPU numbers are below this: one more than the highest the kernel may ever use, not the number on line.
  *   Progress: may block, the first time.  Callers: any thread.  Ordering: none.  Memory: none. */

@@ -25,8 +25,8 @@
 
 #include "weir/stack.h"
 
-/* Zeroed memory is an empty pool too. The counter shares the head's cache line on purpose: whoever needs one
- * needs the other. */
+/* Aligned to a cache line: static, or from aligned_alloc(). Zeroed memory is an empty pool too. The counter
+ * shares the head's cache line on purpose: whoever needs one needs the other. */
 struct weir_pool {
     struct weir_stack stack;
     size_t count;

@@ -114,18 +114,23 @@ static inline bool weir__tagged_unmoved(const struct weir__tagged *head, const s
 #endif
 #define WEIR__GENERATION_MASK ((UINT64_C(1) << WEIR__GENERATION_BITS) - 1)
 
-static inline uint64_t weir__tag_pack(const void *pointer, uint64_t generation)
-{
-    return (uint64_t)(uintptr_t)pointer >> WEIR__POINTER_SHIFT << WEIR__GENERATION_BITS |
-           (generation & WEIR__GENERATION_MASK);
-}
-
 static inline struct weir__tag weir__tag_unpack(uint64_t word)
 {
     struct weir__tag tag;
     tag.pointer = (void *)(uintptr_t)(word >> WEIR__GENERATION_BITS << WEIR__POINTER_SHIFT);
     tag.generation = word & WEIR__GENERATION_MASK;
     return tag;
+}
+
+static inline uint64_t weir__tag_pack(const void *pointer, uint64_t generation)
+{
+    uint64_t word = (uint64_t)(uintptr_t)pointer >> WEIR__POINTER_SHIFT << WEIR__GENERATION_BITS |
+                    (generation & WEIR__GENERATION_MASK);
+#ifdef WEIR_CHECKED
+    if (weir__tag_unpack(word).pointer != pointer)
+        __builtin_trap(); /* a node that is not aligned to 8, or lies above 2^48 */
+#endif
+    return word;
 }
 
 static inline void weir__tagged_init(struct weir__tagged *head)
