@@ -73,16 +73,24 @@ static size_t unload(struct weir_cache *cache, struct weir_magazine *magazine)
 
 /* --- the depot --- */
 
-static void depot_put(struct weir_cache *cache, struct weir_magazine *magazine)
+/* Keeps a magazine, whatever the limit: never calls the backend. */
+static void depot_keep(struct weir_cache *cache, struct weir_magazine *magazine)
 {
     if (magazine->count == 0) {
         weir__blocks_put(&cache->blocks, magazine);
-    } else if (weir_pool_count(&cache->full) >= cache->depot_limit) {
-        unload(cache, magazine);
-    } else {
-        weir_fetch_add_relaxed(&cache->depot_objects, (size_t)magazine->count); /* relaxed: a statistic */
-        weir_pool_put(&cache->full, &magazine->node);
+        return;
     }
+    weir_fetch_add_relaxed(&cache->depot_objects, (size_t)magazine->count); /* relaxed: a statistic */
+    weir_pool_put(&cache->full, &magazine->node);
+}
+
+/* Keeps it if there is room. */
+static void depot_put(struct weir_cache *cache, struct weir_magazine *magazine)
+{
+    if (magazine->count != 0 && weir_pool_count(&cache->full) >= cache->depot_limit)
+        unload(cache, magazine);
+    else
+        depot_keep(cache, magazine);
 }
 
 static struct weir_magazine *depot_get(struct weir_cache *cache)
@@ -141,7 +149,7 @@ static void load(struct weir_cache *cache, struct weir__cache_cpu *cpu, struct w
         depot_put(cache, magazine); /* no slot to be had */
 }
 
-/* A magazine with at least one object, without calling the backend: the spare or one of the depot's. */
+/* A magazine with at least one object: the spare or one of the depot's. Never calls the backend. */
 static struct weir_magazine *take_stocked(struct weir_cache *cache, struct weir__cache_cpu *cpu)
 {
     struct weir_magazine *magazine = take_spare(cpu);
@@ -150,8 +158,6 @@ static struct weir_magazine *take_stocked(struct weir_cache *cache, struct weir_
     if (magazine != NULL)
         weir__blocks_put(&cache->blocks, magazine);
     magazine = depot_get(cache);
-    if (magazine == NULL && weir__deferred_reap(&cache->deferred, weir_percpu_cpu(), 1) != 0)
-        magazine = depot_get(cache); /* a grace period was over, and nobody had looked */
     if (magazine != NULL)
         weir_fetch_add_relaxed(&cpu->depot_hits, UINT64_C(1));
     return magazine;
@@ -168,6 +174,16 @@ static struct weir_magazine *take_fresh(struct weir_cache *cache)
         return magazine;
     weir__blocks_put(&cache->blocks, magazine);
     return NULL;
+}
+
+/* A magazine with at least one object, from wherever: one that is in stock, or has come back after a grace
+ * period without anybody looking, or a fresh one. */
+static struct weir_magazine *take_any(struct weir_cache *cache, struct weir__cache_cpu *cpu)
+{
+    struct weir_magazine *magazine = take_stocked(cache, cpu);
+    if (magazine == NULL && weir__deferred_reap(&cache->deferred, weir_percpu_cpu(), 1) != 0)
+        magazine = take_stocked(cache, cpu);
+    return magazine != NULL ? magazine : take_fresh(cache);
 }
 
 /* A magazine at least half empty. */
@@ -198,9 +214,7 @@ void *weir__cache_alloc_slow(struct weir_cache *cache)
     if (object != NULL)
         return object;
     struct weir__cache_cpu *cpu = this_cpu(cache);
-    struct weir_magazine *magazine = take_stocked(cache, cpu);
-    if (magazine == NULL)
-        magazine = take_fresh(cache);
+    struct weir_magazine *magazine = take_any(cache, cpu);
     if (magazine != NULL)
         return take_one_and_load(cache, cpu, magazine);
 
@@ -218,9 +232,12 @@ void *weir_cache_alloc_nolock(struct weir_cache *cache)
     void *object = weir_percpu_get(cache->paths.loaded);
     if (object != NULL)
         return object;
-    struct weir__cache_cpu *cpu = this_cpu(cache);
-    struct weir_magazine *magazine = take_stocked(cache, cpu);
-    return magazine != NULL ? take_one_and_load(cache, cpu, magazine) : NULL;
+    struct weir_magazine *magazine = take_stocked(cache, this_cpu(cache));
+    if (magazine == NULL)
+        return NULL;
+    object = weir_magazine_get(magazine);
+    depot_keep(cache, magazine); /* loading it might push another one out to the backend */
+    return object;
 }
 
 void weir__cache_free_slow(struct weir_cache *cache, void *object)
@@ -243,9 +260,7 @@ size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[]
     size_t got = weir_percpu_get_n(cache->paths.loaded, n, objects);
     while (got < n) {
         struct weir__cache_cpu *cpu = this_cpu(cache);
-        struct weir_magazine *magazine = take_stocked(cache, cpu);
-        if (magazine == NULL)
-            magazine = take_fresh(cache);
+        struct weir_magazine *magazine = take_any(cache, cpu);
         if (magazine == NULL)
             return got + backend_alloc(cache, n - got, objects + got);
         size_t share = n - got < magazine->count ? n - got : magazine->count;
@@ -374,7 +389,9 @@ static size_t count_spare(struct weir_cache *cache, struct weir__cache_cpu *cpu)
     if (magazine == NULL)
         return 0;
     size_t count = magazine->count;
-    stash(cache, cpu, magazine);
+    magazine = weir_xchg_acq_rel(&cpu->spare, magazine);
+    if (magazine != NULL)
+        depot_keep(cache, magazine);
     return count;
 }
 

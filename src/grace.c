@@ -104,15 +104,19 @@ bool weir_grace_poll(const struct weir_grace *grace, weir_grace_cookie cookie)
     return !before(weir_load_acquire(&grace->count), cookie.value);
 }
 
-void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
+/* The caller is about to wait: true if it was an online reader. */
+static bool go_offline(struct weir_grace *grace)
 {
     const struct weir_grace_source *source = &grace->source;
-    bool was_online;
+    weir_grace_annotate_quiescent();
+    return source->reader_offline != NULL && source->reader_offline(source->arg);
+}
 
+void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
+{
     if (weir_grace_poll(grace, cookie))
         return;
-    weir_grace_annotate_quiescent();
-    was_online = source->reader_offline != NULL && source->reader_offline(source->arg);
+    bool was_online = go_offline(grace);
     for (;;) {
         /* Acquire: orders this before the poll, so that an end between the two makes the wait return. */
         uint32_t ended = weir_load_acquire(&grace->ended);
@@ -121,7 +125,7 @@ void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
         futex_wait(&grace->ended, ended, NULL);
     }
     if (was_online)
-        source->reader_online(source->arg);
+        grace->source.reader_online(grace->source.arg);
 }
 
 uint64_t weir_grace_periods(const struct weir_grace *grace)
@@ -244,7 +248,10 @@ void weir_grace_put(struct weir_grace *grace)
         return;
     weir_store_release(&grace->stop, 1u); /* pairs with the helper's acquire */
     wake_helper(grace, DOZING);
+    bool was_online = go_offline(grace); /* the helper may be waiting for us */
     pthread_join(grace->helper, NULL);
+    if (was_online)
+        grace->source.reader_online(grace->source.arg);
     pthread_mutex_destroy(&grace->mutex);
     free(grace);
 }

@@ -194,7 +194,8 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     engine.ops = &frames_ops;
     engine.backend = &pages->frames;
     engine.capacity = config.batch;
-    engine.high = config.high_fraction != 0 ? pages->frames.frames / config.high_fraction : 0;
+    if (config.high_fraction != 0)
+        engine.high = pages->frames.frames / config.high_fraction + 1; /* not 0, which is the default */
     engine.grace = config.grace;
     engine.registered_users = config.registered_users;
     struct weir__chunk_source chunks = {chunk_get, chunk_put, pages};

@@ -62,15 +62,18 @@ static uint32_t possible_cpus(void)
 
 /*
  * The self-test: one thread sits in a sequence that does nothing, another asks the kernel to restart it. That
- * is what preemption does, and what weir_percpu_settle() builds on. The wait ends by itself (after some 100
- * milliseconds) where nothing restarts.
+ * is what preemption does, and what weir_percpu_settle() builds on. Where nothing restarts, the wait ends by
+ * itself after some milliseconds. Three times, since a chance preemption may make one of them succeed.
  */
+#define SELF_TESTS 3
+#define SELF_TEST_ROUNDS (20 * 1000 * 1000)
+
 static uint32_t in_sequence;
 
 static void *sit_in_sequence(void *unused)
 {
     (void)unused;
-    uint64_t scratch, rounds = 200 * 1000 * 1000;
+    uint64_t scratch, rounds = SELF_TEST_ROUNDS;
     __asm__ __volatile__ goto(
         ".pushsection __rseq_cs, \"aw?\"\n\t"
         ".balign 32\n"
@@ -129,8 +132,9 @@ static const char *try_rseq(void)
         return "lock: the C library could not register rseq with the kernel";
     if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) != 0)
         return "lock: the kernel has no membarrier command that restarts sequences (needs Linux 5.10)";
-    if (!sequences_restart())
-        return "lock: the self-test failed: an interrupted sequence did not restart";
+    for (int i = 0; i < SELF_TESTS; i++)
+        if (!sequences_restart())
+            return "lock: the self-test failed: an interrupted sequence did not restart";
     return NULL;
 }
 
@@ -150,6 +154,7 @@ static void choose(void)
     bool want_lock = forced != NULL && strcmp(forced, "lock") == 0;
     bool want_rseq = forced != NULL && strcmp(forced, "rseq") == 0;
 
+    chosen.nr_cpus = possible_cpus();
     if (forced != NULL && !want_lock && !want_rseq) {
         fprintf(stderr, "weir: WEIR_PERCPU is \"%s\"; it must be rseq or lock, or unset\n", forced);
         chosen.error = -EINVAL;
@@ -163,7 +168,6 @@ static void choose(void)
     }
     chosen.mode = why_not == NULL ? WEIR_PERCPU_RSEQ : WEIR_PERCPU_LOCK;
     chosen.reason = why_not == NULL ? "rseq: registered, and an interrupted sequence restarts" : why_not;
-    chosen.nr_cpus = possible_cpus();
 }
 
 int weir_percpu_init(void)
@@ -203,7 +207,7 @@ unsigned weir_percpu_cpu(void)
     }
 #endif
     int cpu = sched_getcpu();
-    return cpu < 0 ? 0 : (unsigned)cpu % chosen.nr_cpus;
+    return cpu < 0 || chosen.nr_cpus == 0 ? 0 : (unsigned)cpu % chosen.nr_cpus;
 }
 
 /* Slots in front of CPU 0's, for threads whose CPU number is -1 or -2: see weir/detail/rseq.h. */

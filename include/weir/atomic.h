@@ -23,7 +23,7 @@
  * either: ThreadSanitizer does not understand fences.
  *
  * Progress: wait-free, but for the compare-and-swap loops callers build. Callers: any context.
- * Memory: allocates nothing.
+ * Ordering: as the name says. Memory: allocates nothing.
  */
 #ifndef WEIR_ATOMIC_H
 #define WEIR_ATOMIC_H

@@ -57,7 +57,8 @@ struct weir_cache_config {
     /* For weir_cache_free_rcu(); NULL: weir_grace_qsbr(). The cache takes a reference of its own. */
     struct weir_grace *grace;
     /* Every thread that uses the cache is a registered reader of `grace`, and is in a read-side critical
-     * section (for liburcu-qsbr: online) when it does. Then, and only then, WEIR_DRAIN_QUIET is allowed. */
+     * section (for liburcu-qsbr: online) when it does. Then, and only then, WEIR_DRAIN_QUIET is allowed. A
+     * promise: nothing checks it. */
     bool registered_users;
 };
 
@@ -132,7 +133,7 @@ WEIR_API size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *
 /*
  * Frees n objects, a magazine's worth at a time.
  *   Progress: lock-free if the backend is.  Callers: as weir_cache_free().
- *   Ordering: as weir_cache_free().  Memory: none needed.
+ *   Ordering, Memory: as weir_cache_free().
  */
 WEIR_API void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const objects[]);
 
@@ -155,7 +156,7 @@ WEIR_API void weir_cache_rcu_barrier(struct weir_cache *cache);
 
 /*
  * Gives a quarter of the depot's full magazines, rounded up, back to the backend; how many objects that were.
- *   Progress: lock-free if the backend is.  Callers: any thread.
+ *   Progress: lock-free if the backend is.  Callers: as weir_cache_free().
  *   Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_cache_decay(struct weir_cache *cache);
@@ -179,7 +180,8 @@ WEIR_API size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain h
 /*
  * What has happened so far. Counts are taken when magazines are exchanged, so they cost nothing per object;
  * those of a running cache are from slightly different moments.
- *   Progress: wait-free, in proportion to the CPUs.  Callers: any thread.  Ordering: none.  Memory: none.
+ *   Progress: lock-free, in proportion to the CPUs; a spare magazine may move to the depot.
+ *   Callers: any thread, signal handlers.  Ordering: none.  Memory: none.
  */
 WEIR_API void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats);
 
@@ -187,7 +189,8 @@ WEIR_END_C_NAMES
 
 /*
  * An object, or NULL if the backend has no more.
- *   Progress: lock-free if the backend is; usually a restartable sequence of some ten instructions.
+ *   Progress: lock-free if the backend is; usually a restartable sequence of some ten instructions. Once per
+ *   magazine it may make system calls: mmap for memory for magazines, futex to wake the helper thread.
  *   Callers: any thread; signal handlers and read-side critical sections if the backend allows them.
  *   Ordering: what was written to the object before it was freed is visible.
  *   Memory: the backend's.

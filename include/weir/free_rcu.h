@@ -59,7 +59,7 @@ struct weir_reclaimer_config {
 /* clang-format off */
 #define WEIR_RECLAIMER_CONFIG_INIT { NULL, NULL, NULL, NULL, 0, 0 }
 /* clang-format on */
-#define WEIR_RECLAIMER_CAPACITY_DEFAULT 509 /* a 4 KiB magazine */
+#define WEIR_RECLAIMER_CAPACITY_DEFAULT 508 /* 16 magazines in 64 KiB */
 #define WEIR_RECLAIMER_CAPACITY_MAX 65536
 #define WEIR_RECLAIMER_PENDING_DEFAULT 64
 
@@ -117,7 +117,9 @@ WEIR_API void weir_free_rcu_barrier(struct weir_reclaimer *reclaimer);
 
 /*
  * Frees what can be freed now, on all CPUs, without waiting; how many magazines that were.
- *   Progress: non-blocking, but for the free function.  Callers: any thread, not in the free function.
+ *   Progress: non-blocking, but for the free function.
+ *   Callers: any thread, read-side critical sections; signal handlers if the free function allows that; not
+ *   in the free function.
  *   Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_reclaimer_poll(struct weir_reclaimer *reclaimer);
@@ -136,6 +138,8 @@ WEIR_END_C_NAMES
  * there is no memory for a magazine, and then the object waits in a chain. Freeing what other calls handed
  * over may be done on the way, a bounded amount.
  *   Progress: lock-free but for the free function; usually a restartable sequence of some ten instructions.
+ *   Once per magazine it may make system calls: mmap for memory for magazines, futex to wake the helper
+ *   thread.
  *   Callers: any thread, read-side critical sections; signal handlers if the free function allows that.
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has, and what was
  *   written to the object to the free function.

@@ -72,8 +72,9 @@ WEIR_API int weir_grace_create(struct weir_grace **grace, const struct weir_grac
  * Gives a source back; the last one to do so stops the helper thread of a source of your own. (That of
  * weir_grace_qsbr() sleeps until the process ends.) Everything built on it must have been destroyed before.
  * NULL is allowed.
- *   Progress: may block.  Callers: any thread that is no online reader, not a signal handler.
- *   Ordering: none.       Memory: frees.
+ *   Progress: may block.
+ *   Callers: any thread, not a signal handler; an online reader is put offline meanwhile.  Ordering: none.
+ *   Memory: frees.
  */
 WEIR_API void weir_grace_put(struct weir_grace *grace);
 

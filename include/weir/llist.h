@@ -148,7 +148,7 @@ static inline struct weir_llist_node *weir_llist_del_all(struct weir_llist_head 
 
 /*
  * Takes the newest node, NULL if the list is empty.
- *   Progress: lock-free.  Callers: any context, one consumer at a time (see the table on top).
+ *   Progress: lock-free.  Callers: any context, one consumer at a time (see the table in weir/llist.h).
  *   Ordering: acquires what its add released.  Memory: none.
  */
 static inline struct weir_llist_node *weir_llist_del_first(struct weir_llist_head *head)

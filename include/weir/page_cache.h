@@ -12,9 +12,10 @@
  * allocator. The magazines' own memory comes from the same frames. Address space is reserved at creation;
  * memory is used from when a page is first written, and goes back to the system on decay and drain.
  *
- * No function here takes a lock, and weir_page_alloc(), weir_page_free(), their bulk forms and
- * weir_page_free_rcu() make no system call but to wake the helper thread: they can be called from any
- * context, signal handlers included.
+ * Only create and destroy take a mutex. weir_page_alloc(), weir_page_free(), their bulk forms and
+ * weir_page_free_rcu() never wait, and make no system call but the one that wakes the helper thread: they can
+ * be called from any context, signal handlers included. (In WEIR_PERCPU_LOCK a slot's lock is tried, never
+ * waited for.)
  */
 #ifndef WEIR_PAGE_CACHE_H
 #define WEIR_PAGE_CACHE_H
@@ -97,7 +98,7 @@ WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t 
 /*
  * Gives n pages back; NULL among them is skipped.
  *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: as weir_page_free().  Memory: none needed.
+ *   Ordering: as weir_page_free().  Memory: as weir_cache_free().
  */
 WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const array[]);
 
@@ -159,7 +160,7 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
 /*
  * Gives a page back.
  *   Progress, Callers: as weir_page_alloc().
- *   Ordering: what was written to the page is visible to who gets it next.  Memory: none needed.
+ *   Ordering: what was written to the page is visible to who gets it next.  Memory: as weir_cache_free().
  */
 static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 {

@@ -78,7 +78,8 @@ WEIR_API enum weir_percpu_mode weir_percpu_mode(void);
 WEIR_API const char *weir_percpu_reason(void);
 
 /* CPU numbers are below this: one more than the highest the kernel may ever use, not the number on line.
- *   Progress: may block, the first time.  Callers: any thread.  Ordering: none.  Memory: none. */
+ *   Progress: may block, the first time.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: none. */
 WEIR_API unsigned weir_percpu_nr_cpus(void);
 
 /*
@@ -111,7 +112,8 @@ WEIR_API bool weir__percpu_put_locked(struct weir_percpu_slot *slots, void *obje
 /*
  * Copies up to `n` objects out of the current CPU's magazine; how many. In one sequence: all or none of them
  * is taken if it is interrupted.
- *   Progress: rseq: restarts when preempted; lock: wait-free.  Callers: any thread, signal handlers.
+ *   Progress: rseq: restarts when preempted; lock: wait-free.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_percpu_get().  Memory: none.
  */
 WEIR_API size_t weir_percpu_get_n(struct weir_percpu_slot *slots, size_t n, void *objects[]);
@@ -119,7 +121,8 @@ WEIR_API size_t weir_percpu_get_n(struct weir_percpu_slot *slots, size_t n, void
 /*
  * Copies the last ones of `n` objects, as many as fit, into the current CPU's magazine; how many. The rest
  * are still the caller's: objects[0] up to n - result.
- *   Progress: rseq: restarts when preempted; lock: wait-free.  Callers: any thread, signal handlers.
+ *   Progress: rseq: restarts when preempted; lock: wait-free.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_percpu_put().  Memory: none.
  */
 WEIR_API size_t weir_percpu_put_n(struct weir_percpu_slot *slots, size_t n, void *const objects[]);
@@ -128,7 +131,8 @@ WEIR_API size_t weir_percpu_put_n(struct weir_percpu_slot *slots, size_t n, void
  * Puts `magazine` into the current CPU's slot and hands out the one that was there in *old, the caller's from
  * now on. False, nothing changed, if the slot is busy (WEIR_PERCPU_LOCK only) or the CPU's number is not
  * below weir_percpu_nr_cpus().
- *   Progress: rseq: restarts when preempted; lock: wait-free.  Callers: any thread, signal handlers.
+ *   Progress: rseq: restarts when preempted; lock: wait-free.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases `magazine` to, and acquires *old from, others who use this slot.  Memory: none.
  */
 WEIR_API bool weir_percpu_exchange(struct weir_percpu_slot *slots, struct weir_magazine *magazine,

@@ -8,17 +8,19 @@
  *     struct weir_stack_node *node = weir_pool_get(&idle);   // NULL: make a new one
  *     // now and then, so that a burst does not stay for ever:
  *     size_t n;
- *     free_chain(weir_pool_decay(&idle, 25, &n));
+ *     recycle_chain(weir_pool_decay(&idle, 25, &n));
  *
  * A weir/stack.h and a counter. Any mix of all operations may run at the same time.
  *
  * The count. A put counts its nodes before it pushes them; a removal subtracts after it has taken. So the
- * count is never below the number of nodes on the stack, hence never negative, and ahead of it by at most
- * the nodes in the hands of puts and removals that are under way. With none under way it is exact. A get may
+ * count is never below the number of nodes on the stack, hence never negative, and ahead of it by at most the
+ * nodes in the hands of puts and removals that are under way. With none under way it is exact. A get may
  * therefore find nothing although weir_pool_count() just said one: the count is for watermarks, not promises.
  *
  * Nobody walks the pool while others wait for it: batches are taken in one step of bounded size, and drain
- * counts what it took when it already owns it. As in weir/stack.h, nodes must stay mapped.
+ * counts what it took when it already owns it. As in weir/stack.h, nodes must stay mapped: what decay and
+ * drain return may be put to another use, but only be unmapped when no removal that may have seen it is still
+ * under way.
  */
 #ifndef WEIR_POOL_H
 #define WEIR_POOL_H

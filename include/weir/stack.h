@@ -60,7 +60,7 @@ static inline unsigned weir_stack_generation_bits(void)
 /*
  * Is the stack empty? A hint: others may push or pop at once.
  *   Progress: wait-free.  Callers: any context.
- *   Ordering: as pop when it finds nothing.  Memory: none.
+ *   Ordering: acquires what the push of the top node released.  Memory: none.
  */
 static inline bool weir_stack_empty(const struct weir_stack *stack)
 {
@@ -97,7 +97,8 @@ static inline void weir_stack_push(struct weir_stack *stack, struct weir_stack_n
 /*
  * Takes the top node, NULL if the stack is empty.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: acquires what its push released.  Memory: none; nodes must stay mapped (see the top).
+ *   Ordering: acquires what its push released.
+ *   Memory: none; nodes must stay mapped (see the rule in weir/stack.h).
  */
 static inline struct weir_stack_node *weir_stack_pop(struct weir_stack *stack)
 {
@@ -118,7 +119,8 @@ static inline struct weir_stack_node *weir_stack_pop(struct weir_stack *stack)
  * in *n. NULL and 0 if the stack is empty or max is 0. Costs a step per node taken, never more.
  *   Progress: lock-free; the more nodes it asks for, the likelier it has to start again under contention.
  *   Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: acquires what their pushes released.  Memory: none; nodes must stay mapped (see the top).
+ *   Ordering: acquires what their pushes released.
+ *   Memory: none; nodes must stay mapped (see the rule in weir/stack.h).
  */
 static inline struct weir_stack_node *weir_stack_pop_n(struct weir_stack *stack, size_t max, size_t *n)
 {

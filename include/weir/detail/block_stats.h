@@ -10,9 +10,10 @@
 /* Magazines that pointers wait or lie in: weir's own overhead. */
 struct weir_block_stats {
     size_t in_use; /* now */
-    size_t total;  /* made so far. None is given back before the end, and more are made, a chunk (64 KiB, or a
-                      * page) at a time, only when none is idle: so at most a chunk above the most ever in use */
-    uint64_t hits; /* one was asked for and was idle */
+    /* Made so far. None is given back before the end, and more are made, a chunk (64 KiB, or a page) at a
+     * time, only when none is idle: so at most a chunk above the most ever in use. */
+    size_t total;
+    uint64_t hits;   /* one was asked for and was idle */
     uint64_t grown;  /* ... memory for more had to be got first */
     uint64_t misses; /* ... and there was none */
 };
