@@ -178,6 +178,8 @@ static void name_free_frame(const struct weir__frames *frames, size_t word, uint
 
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
 {
+    /* Before the frames can be had again, so that no more are counted than there are. Relaxed: a statistic. */
+    weir_fetch_sub_relaxed(&frames->out, n);
     for (size_t i = 0; i < n;) {
         /* Neighbours are often given back together: those in the same word with one operation. */
         size_t word = index_of(frames, in[i]) / 64;
@@ -204,7 +206,6 @@ void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
         if (area - cpu->home < weir_load_relaxed(&cpu->near))
             weir_store_relaxed(&cpu->near, area - cpu->home);
     }
-    weir_fetch_sub_relaxed(&frames->out, n);
 }
 
 /* Gives the memory of an area that has nothing out back to the system. False if something is out, or it has

@@ -186,6 +186,7 @@ void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir_reclaime
     stats->chain_total = weir_load_relaxed(&reclaimer->chain.added);
     stats->freed += weir_load_relaxed(&reclaimer->chain.freed);
     stats->waits = weir_load_relaxed(&reclaimer->waits);
+    stats->freed += stats->waits; /* one object each */
     stats->throttled = weir_load_relaxed(&reclaimer->throttled);
     stats->refused = weir_load_relaxed(&reclaimer->refused);
     stats->periods = weir_grace_periods(reclaimer->grace);

@@ -195,7 +195,9 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     engine.backend = &pages->frames;
     engine.capacity = config.batch;
     if (config.high_fraction != 0)
-        engine.high = pages->frames.frames / config.high_fraction + 1; /* not 0, which is the default */
+        engine.high = pages->frames.frames / config.high_fraction;
+    if (config.high_fraction != 0 && engine.high == 0)
+        engine.high = 1; /* 0 is the default */
     engine.grace = config.grace;
     engine.registered_users = config.registered_users;
     struct weir__chunk_source chunks = {chunk_get, chunk_put, pages};

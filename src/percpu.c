@@ -61,44 +61,43 @@ static uint32_t possible_cpus(void)
 #if WEIR__RSEQ
 
 /*
- * The self-test: one thread sits in a sequence that does nothing, another asks the kernel to restart it. That
- * is what preemption does, and what weir_percpu_settle() builds on. Where nothing restarts, the wait ends by
- * itself after some milliseconds. Three times, since a chance preemption may make one of them succeed.
+ * The self-test: one thread sits in a sequence that does nothing until `leave` is set, another asks the
+ * kernel to restart it, and then sets that. Being asked is like being preempted, and what
+ * weir_percpu_settle() builds on. Three times, since a chance preemption may restart one of them.
  */
-#define SELF_TESTS 3
-#define SELF_TEST_ROUNDS (20 * 1000 * 1000)
+#define SELF_TESTS 8
 
-static uint32_t in_sequence;
+static uint32_t in_sequence, leave;
 
 static void *sit_in_sequence(void *unused)
 {
     (void)unused;
-    uint64_t scratch, rounds = SELF_TEST_ROUNDS;
-    __asm__ __volatile__ goto(
-        ".pushsection __rseq_cs, \"aw?\"\n\t"
-        ".balign 32\n"
-        "3:\n\t"
-        ".long 0, 0\n\t"
-        ".quad 1f, 2f - 1f, 4f\n\t"
-        ".popsection\n\t"
-        "leaq 3b(%%rip), %[scratch]\n\t"
-        "movq %[scratch], %%fs:" WEIR__RSEQ_CS "(%[rseq])\n"
-        "1:\n\t"
-        "movl $1, %[in_sequence]\n"
-        "5:\n\t"
-        "decq %[rounds]\n\t"
-        "jnz 5b\n"
-        "2:\n\t"
-        ".pushsection __rseq_failure, \"ax?\"\n\t"
-        ".byte 0x0f, 0xb9, 0x3d\n\t"
-        ".long " WEIR__RSEQ_SIGNATURE "\n"
-        "4:\n\t"
-        "jmp %l[restarted]\n\t"
-        ".popsection\n\t"
-        : [scratch] "=&r"(scratch), [rounds] "+&r"(rounds), [in_sequence] "+m"(in_sequence)
-        : [rseq] "r"(__rseq_offset)
-        : "memory", "cc"
-        : restarted);
+    uint64_t scratch;
+    __asm__ __volatile__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
+                              ".balign 32\n"
+                              "3:\n\t"
+                              ".long 0, 0\n\t"
+                              ".quad 1f, 2f - 1f, 4f\n\t"
+                              ".popsection\n\t"
+                              "leaq 3b(%%rip), %[scratch]\n\t"
+                              "movq %[scratch], %%fs:" WEIR__RSEQ_CS "(%[rseq])\n"
+                              "1:\n\t"
+                              "movl $1, %[in_sequence]\n"
+                              "5:\n\t"
+                              "pause\n\t"
+                              "cmpl $0, %[leave]\n\t"
+                              "je 5b\n"
+                              "2:\n\t"
+                              ".pushsection __rseq_failure, \"ax?\"\n\t"
+                              ".byte 0x0f, 0xb9, 0x3d\n\t"
+                              ".long " WEIR__RSEQ_SIGNATURE "\n"
+                              "4:\n\t"
+                              "jmp %l[restarted]\n\t"
+                              ".popsection\n\t"
+                              : [scratch] "=&r"(scratch), [in_sequence] "+m"(in_sequence)
+                              : [leave] "m"(leave), [rseq] "r"(__rseq_offset)
+                              : "memory", "cc"
+                              : restarted);
     __asm__ __volatile__("");
     return NULL;
 restarted:
@@ -111,7 +110,8 @@ static bool sequences_restart(void)
     pthread_t thread;
     void *restarted = NULL;
 
-    in_sequence = 0;
+    weir_store_relaxed(&in_sequence, 0u); /* relaxed: the thread is started after, and joined before */
+    weir_store_relaxed(&leave, 0u);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread takes no signal meant for the program */
     int error = pthread_create(&thread, NULL, sit_in_sequence, NULL);
@@ -121,6 +121,7 @@ static bool sequences_restart(void)
     while (weir_load_acquire(&in_sequence) == 0)
         sched_yield();
     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
+    weir_store_release(&leave, 1u);
     pthread_join(thread, &restarted);
     return restarted != NULL;
 }

@@ -66,7 +66,7 @@ struct weir_reclaimer_config {
 struct weir_reclaimer_stats {
     size_t waiting;       /* magazines waiting for a grace period, being filled for one included */
     size_t chained;       /* objects waiting by their weir_rcu_head, for want of a magazine */
-    uint64_t freed;       /* objects freed after a grace period, chained ones included */
+    uint64_t freed;       /* objects freed after a grace period, in whatever way */
     uint64_t chain_total; /* objects that ever had to be chained */
     uint64_t waits;       /* times weir_free_rcu_mightsleep() waited for want of a magazine */
     uint64_t throttled;   /* times it waited because of max_pending */

@@ -17,6 +17,10 @@
 #ifndef WEIR_DETAIL_RSEQ_H
 #define WEIR_DETAIL_RSEQ_H
 
+#include "weir/magazine.h"
+
+struct weir_percpu_slot; /* begins with its struct weir_magazine * */
+
 /*
  * No mode is tested on the way, nor whether the CPU number is good: where sequences must not be used, they
  * run into weir_percpu_none. A thread without rseq has CPU number -1 or -2 and finds one of the two guards in
