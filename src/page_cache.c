@@ -70,6 +70,9 @@ size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void 
         }
         size_t got = more ? weir_cache_alloc_bulk(pages->paths.cache, run, array + i) : 0;
         more = got == run;
+        /* A sequence that was restarted may have copied more before than there was the second time. */
+        for (size_t j = got; j < run; j++)
+            array[i + j] = NULL;
         populated += got;
         i += run;
     }

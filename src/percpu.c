@@ -63,7 +63,7 @@ static uint32_t possible_cpus(void)
 /*
  * The self-test: one thread sits in a sequence that does nothing until `leave` is set, another asks the
  * kernel to restart it, and then sets that. Being asked is like being preempted, and what
- * weir_percpu_settle() builds on. Three times, since a chance preemption may restart one of them.
+ * weir_percpu_settle() builds on. Several times, since a chance preemption may restart one of them.
  */
 #define SELF_TESTS 8
 

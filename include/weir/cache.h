@@ -124,7 +124,7 @@ WEIR_API void weir__cache_free_rcu_slow(struct weir_cache *cache, void *object);
 
 /*
  * Fills objects[0..] with up to n objects, a magazine's worth at a time; how many: fewer than n if the
- * backend has no more.
+ * backend has no more, and then the rest of the array may have been overwritten.
  *   Progress: lock-free if the backend is.  Callers: as weir_cache_alloc().  Ordering: as weir_cache_alloc().
  *   Memory: the backend's.
  */

@@ -111,7 +111,7 @@ WEIR_API bool weir__percpu_put_locked(struct weir_percpu_slot *slots, void *obje
 
 /*
  * Copies up to `n` objects out of the current CPU's magazine; how many. In one sequence: all or none of them
- * is taken if it is interrupted.
+ * is taken if it is interrupted. objects[result] up to objects[n - 1] may have been overwritten.
  *   Progress: rseq: restarts when preempted; lock: wait-free.
  *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_percpu_get().  Memory: none.
