@@ -176,14 +176,21 @@ static struct weir_magazine *take_fresh(struct weir_cache *cache)
     return NULL;
 }
 
-/* A magazine with at least one object, from wherever: one that is in stock, or has come back after a grace
- * period without anybody looking, or a fresh one. */
+/* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace
+ * period without anybody looking; a fresh one; and as a last resort, whatever has come back on any CPU. */
 static struct weir_magazine *take_any(struct weir_cache *cache, struct weir__cache_cpu *cpu)
 {
     struct weir_magazine *magazine = take_stocked(cache, cpu);
     if (magazine == NULL && weir__deferred_reap(&cache->deferred, weir_percpu_cpu(), 1) != 0)
         magazine = take_stocked(cache, cpu);
-    return magazine != NULL ? magazine : take_fresh(cache);
+    if (magazine == NULL)
+        magazine = take_fresh(cache);
+    if (magazine == NULL && weir__deferred_reap_all(&cache->deferred) != 0) {
+        magazine = take_stocked(cache, cpu);
+        if (magazine == NULL)
+            magazine = take_fresh(cache);
+    }
+    return magazine;
 }
 
 /* A magazine at least half empty. */
@@ -219,12 +226,7 @@ void *weir__cache_alloc_slow(struct weir_cache *cache)
         return take_one_and_load(cache, cpu, magazine);
 
     /* No magazine to be had, or the backend has nothing: the first can be done without. */
-    if (backend_alloc(cache, 1, &object) != 0)
-        return object;
-    /* Perhaps something came back on another CPU, where nobody has looked. */
-    if (weir__deferred_reap_all(&cache->deferred) != 0 && (magazine = depot_get(cache)) != NULL)
-        return take_one_and_load(cache, cpu, magazine);
-    return NULL;
+    return backend_alloc(cache, 1, &object) != 0 ? object : NULL;
 }
 
 void *weir_cache_alloc_nolock(struct weir_cache *cache)

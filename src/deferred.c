@@ -145,8 +145,6 @@ void weir__deferred_flush(struct weir__deferred *deferred)
 
 void weir__deferred_barrier(struct weir__deferred *deferred)
 {
-    weir__deferred_flush(deferred);
-    weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
         struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
         uint64_t target = weir_load_acquire(&cpu->installed);
@@ -155,10 +153,9 @@ void weir__deferred_barrier(struct weir__deferred *deferred)
             /* Acquire: pairs with the release in reap. */
             if ((int64_t)(weir_load_acquire(&cpu->reclaimed) - target) >= 0)
                 break;
-            /* Somebody else is reaping, or is between installing a magazine and sealing the one it replaced,
-             * or one of this queue was installed after the flush, or in another CPU's slot by a thread that
-             * moved. */
-            sched_yield();
+            /* Usually once, for all CPUs. More than once if somebody else is reaping, or is between
+             * installing a magazine and sealing the one it replaced, or installed one of this queue on
+             * another CPU. */
             weir__deferred_flush(deferred);
             weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
         }

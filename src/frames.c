@@ -178,7 +178,8 @@ static void name_free_frame(const struct weir__frames *frames, size_t word, uint
 
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
 {
-    /* Before the frames can be had again, so that no more are counted than there are. Relaxed: a statistic. */
+    /* Before the frames can be had again, so that no more are counted than there are. Relaxed: a
+     * statistic. */
     weir_fetch_sub_relaxed(&frames->out, n);
     for (size_t i = 0; i < n;) {
         /* Neighbours are often given back together: those in the same word with one operation. */

@@ -164,19 +164,22 @@ static bool sweep_clients(struct weir_grace *grace, bool sweep)
     return pending;
 }
 
-/* Sleeps: `timeout` milliseconds, or, if that is 0, until somebody has something pending. */
-static void rest(struct weir_grace *grace, uint64_t timeout)
+/* Sleeps: `timeout` milliseconds; or, if that is 0, until it is kicked, unless it finds that something is
+ * pending already: then true, at once. */
+static bool rest(struct weir_grace *grace, uint64_t timeout)
 {
     uint32_t depth = timeout != 0 ? DOZING : ASLEEP;
     struct timespec time = {(time_t)(timeout / 1000), (long)(timeout % 1000 * 1000000)};
+    bool pending = false;
 
     /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes
      * later finds `depth`. */
     weir_xchg_acq_rel(&grace->rest, depth);
     if (!wanted(grace) && weir_load_acquire(&grace->stop) == 0 &&
-        (timeout != 0 || !sweep_clients(grace, false)))
+        (timeout != 0 || !(pending = sweep_clients(grace, false))))
         futex_wait(&grace->rest, depth, timeout != 0 ? &time : NULL);
     weir_xchg_acq_rel(&grace->rest, (uint32_t)AWAKE);
+    return pending;
 }
 
 static void *helper_main(void *arg)
@@ -198,7 +201,7 @@ static void *helper_main(void *arg)
             since = 0;
         }
         if (!ran)
-            rest(grace, pending ? WEIR_SWEEP_MILLISECONDS - since : 0);
+            pending |= rest(grace, pending ? WEIR_SWEEP_MILLISECONDS - since : 0);
     }
     return NULL;
 }

@@ -297,9 +297,10 @@ static size_t get_n_locked(struct weir_percpu_slot *slots, size_t n, void *objec
     struct weir_magazine *magazine = slot->locked;
     if (n > magazine->count)
         n = magazine->count;
-    if (n != 0) /* weir_percpu_none is never written */
+    if (n != 0) { /* weir_percpu_none is never written */
         magazine->count -= (uint32_t)n;
-    memcpy(objects, weir_magazine_objects(magazine) + magazine->count, n * sizeof objects[0]);
+        memcpy(objects, weir_magazine_objects(magazine) + magazine->count, n * sizeof objects[0]);
+    }
     unlock(slot);
     return n;
 }
@@ -311,9 +312,11 @@ static size_t put_n_locked(struct weir_percpu_slot *slots, size_t n, void *const
         return 0;
     struct weir_magazine *magazine = slot->locked;
     size_t room = magazine->capacity - magazine->count, put = n < room ? n : room;
-    memcpy(weir_magazine_objects(magazine) + magazine->count, objects + (n - put), put * sizeof objects[0]);
-    if (put != 0)
+    if (put != 0) {
+        memcpy(weir_magazine_objects(magazine) + magazine->count, objects + (n - put),
+               put * sizeof objects[0]);
         magazine->count += (uint32_t)put;
+    }
     unlock(slot);
     return put;
 }
