@@ -13,6 +13,14 @@
 /* Magazines reclaimed by whoever adds one: two, so that a backlog shrinks. */
 #define REAP_PER_ADD 2
 
+/*
+ * Objects pending on a CPU that make a backlog. While there is one, whoever adds a magazine yields the CPU:
+ * often a reader, or the helper thread, is ready to run and waits behind the very thread that waits for it,
+ * until the scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it
+ * returns at once.
+ */
+#define BACKLOG_OBJECTS 8192
+
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
 
@@ -102,6 +110,8 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
     else
         weir__grace_kick(deferred->grace);
     weir__deferred_reap(deferred, nr, REAP_PER_ADD);
+    if (weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog)
+        sched_yield();
     return true;
 }
 
@@ -223,6 +233,7 @@ int weir__deferred_init(struct weir__deferred *deferred)
     if (deferred->cpus == NULL)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
+    deferred->backlog = BACKLOG_OBJECTS / WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes) + 2;
     deferred->client = (struct weir__grace_client){.sweep = sweep, .pending = pending};
     weir__grace_register(deferred->grace, &deferred->client);
     return 0;

@@ -54,9 +54,11 @@ struct weir__deferred {
     void (*also_sweep)(void *arg);
     bool (*also_pending)(void *arg);
     struct weir__grace_client client;
+    size_t backlog; /* magazines pending on a CPU at which adding one yields */
 };
 
-/* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` on are filled in by the caller before. */
+/* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` to `also_pending` are filled in by the
+ * caller before. */
 int weir__deferred_init(struct weir__deferred *deferred);
 /* Everything must have been reclaimed (barrier), and nobody be using it. */
 void weir__deferred_destroy(struct weir__deferred *deferred);

@@ -190,10 +190,9 @@ WEIR_END_C_NAMES
 /*
  * An object, or NULL if the backend has no more.
  *   Progress: lock-free if the backend is; usually a restartable sequence of some ten instructions. Once per
- *   magazine it may make system calls: mmap for memory for magazines, futex to wake the helper thread.
+ *   magazine it may make a system call: mmap, for memory for magazines.
  *   Callers: any thread; signal handlers and read-side critical sections if the backend allows them.
- *   Ordering: what was written to the object before it was freed is visible.
- *   Memory: the backend's.
+ *   Ordering: what was written to the object before it was freed is visible.  Memory: the backend's.
  */
 static inline void *weir_cache_alloc(struct weir_cache *cache)
 {
@@ -220,7 +219,9 @@ static inline void weir_cache_free(struct weir_cache *cache, void *object)
  * Gives an object back after a grace period: when every reader that may have seen it is gone. The caller has
  * made it unreachable for new readers.
  *   Progress: lock-free; but if no magazine can be had, which takes the system to be out of memory, it waits
- *   for a grace period.
+ *   for a grace period. Once per magazine it may make system calls: mmap for memory for magazines, futex to
+ *   wake the helper thread, and, while this CPU has a backlog of thousands of objects, sched_yield to let
+ *   readers and the helper run.
  *   Callers: any thread; inside a read-side critical section and in signal handlers only if memory for
  *   magazines is never short.
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has.

@@ -13,9 +13,9 @@
  * memory is used from when a page is first written, and goes back to the system on decay and drain.
  *
  * Only create and destroy take a mutex. weir_page_alloc(), weir_page_free(), their bulk forms and
- * weir_page_free_rcu() never wait, and make no system call but the one that wakes the helper thread: they can
- * be called from any context, signal handlers included. (In WEIR_PERCPU_LOCK a slot's lock is tried, never
- * waited for.)
+ * weir_page_free_rcu() never wait, and make no system call but those that wake the helper thread and, with a
+ * backlog, yield the CPU to it: they can be called from any context, signal handlers included. (In
+ * WEIR_PERCPU_LOCK a slot's lock is tried, never waited for.)
  */
 #ifndef WEIR_PAGE_CACHE_H
 #define WEIR_PAGE_CACHE_H
