@@ -152,6 +152,8 @@ static const char *try_rseq(void)
 static void choose(void)
 {
     const char *forced = getenv("WEIR_PERCPU");
+    if (forced != NULL && forced[0] == '\0')
+        forced = NULL;
     bool want_lock = forced != NULL && strcmp(forced, "lock") == 0;
     bool want_rseq = forced != NULL && strcmp(forced, "rseq") == 0;
 

@@ -100,8 +100,8 @@ struct weir__cache_paths {
 };
 
 /*
- * Makes a cache. 0; -EINVAL if ops or one of its functions is missing or a number is out of range; -ENOMEM;
- * or what weir_percpu_init() or weir_grace_qsbr() say.
+ * Makes a cache. 0; or, with *cache set to NULL: -EINVAL if config, ops or one of its functions is missing or
+ * a number is out of range; -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates; -ENOMEM.
  */
@@ -111,8 +111,8 @@ WEIR_API int weir_cache_create(struct weir_cache **cache, const struct weir_cach
  * Waits for what was handed to weir_cache_free_rcu(), gives every object in the cache back to the backend,
  * and frees the cache. Objects that are still out are the backend's concern. 0. NULL is allowed.
  *   Progress: may block.
- *   Callers: when nobody uses the cache any more; not inside a read-side critical section, not in a signal
- *   handler.
+ *   Callers: when nobody uses the cache any more; not in a signal handler, not inside a read-side critical
+ *   section (an online reader is put offline meanwhile).
  *   Ordering: none.  Memory: frees.
  */
 WEIR_API int weir_cache_destroy(struct weir_cache *cache);
@@ -149,7 +149,8 @@ WEIR_API void *weir_cache_alloc_nolock(struct weir_cache *cache);
 /*
  * Returns when every object handed to weir_cache_free_rcu() before the call is back in the cache.
  *   Progress: may block: a grace period.
- *   Callers: any thread; not in a signal handler, not inside a read-side critical section.
+ *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
+ *   is put offline meanwhile).
  *   Ordering: acquires the readers' and the free_rcu callers' doings.  Memory: none.
  */
 WEIR_API void weir_cache_rcu_barrier(struct weir_cache *cache);
@@ -188,7 +189,8 @@ WEIR_API void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats
 WEIR_END_C_NAMES
 
 /*
- * An object, or NULL if the backend has no more.
+ * An object, or NULL if there is none left: not here, not in the depot, not in the backend. What lies idle in
+ * another CPU's magazines is not taken from it: see weir_cache_drain_all().
  *   Progress: lock-free if the backend is; usually a restartable sequence of some ten instructions. Once per
  *   magazine it may make a system call: mmap, for memory for magazines.
  *   Callers: any thread; signal handlers and read-side critical sections if the backend allows them.
@@ -203,7 +205,7 @@ static inline void *weir_cache_alloc(struct weir_cache *cache)
 }
 
 /*
- * Gives an object back.
+ * Gives an object back; not NULL.
  *   Progress, Callers: as weir_cache_alloc().
  *   Ordering: what was written to the object is visible to who gets it next.
  *   Memory: a full magazine needs an empty one; if there is no memory for it, the object goes to the backend.
@@ -216,8 +218,8 @@ static inline void weir_cache_free(struct weir_cache *cache, void *object)
 }
 
 /*
- * Gives an object back after a grace period: when every reader that may have seen it is gone. The caller has
- * made it unreachable for new readers.
+ * Gives an object back, not NULL, after a grace period: when every reader that may have seen it is gone. The
+ * caller has made it unreachable for new readers.
  *   Progress: lock-free; but if no magazine can be had, which takes the system to be out of memory, it waits
  *   for a grace period. Once per magazine it may make system calls: mmap for memory for magazines, futex to
  *   wake the helper thread, and, while this CPU has a backlog of thousands of objects, sched_yield to let

@@ -83,8 +83,8 @@ struct weir__reclaimer_paths {
 };
 
 /*
- * Makes a reclaimer; `config` NULL: liburcu-qsbr and free(). 0; -EINVAL for a number out of range; -ENOMEM;
- * or what weir_percpu_init() or weir_grace_qsbr() say.
+ * Makes a reclaimer; `config` NULL: liburcu-qsbr and free(). 0; or, with *reclaimer set to NULL, -EINVAL for
+ * a number out of range; -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates; -ENOMEM.
  */
@@ -95,7 +95,7 @@ WEIR_API int weir_reclaimer_create(struct weir_reclaimer **reclaimer,
  * Waits until everything handed over is freed, and frees the reclaimer. 0. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody hands anything over any more; not in a signal handler, not inside a read-side
- *   critical section, not in the free function.
+ *   critical section (an online reader is put offline meanwhile), not in the free function.
  *   Ordering: as weir_free_rcu_barrier().  Memory: frees.
  */
 WEIR_API int weir_reclaimer_destroy(struct weir_reclaimer *reclaimer);
@@ -134,9 +134,9 @@ WEIR_API void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir
 WEIR_END_C_NAMES
 
 /*
- * Two-argument form: frees `object` after a grace period. `head` lies in the object; it is only written if
- * there is no memory for a magazine, and then the object waits in a chain. Freeing what other calls handed
- * over may be done on the way, a bounded amount.
+ * Two-argument form: frees `object` after a grace period. `head` lies in the object, neither is ever NULL; it
+ * is only written if there is no memory for a magazine, and then the object waits in a chain. Freeing what
+ * other calls handed over may be done on the way, a bounded amount.
  *   Progress: lock-free but for the free function; usually a restartable sequence of some ten instructions.
  *   Once per magazine it may make system calls: mmap for memory for magazines, futex to wake the helper
  *   thread, and, while this CPU has a backlog of thousands of objects, sched_yield to let readers and the

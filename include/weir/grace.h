@@ -60,9 +60,9 @@ struct weir_grace_source {
 WEIR_API int weir_grace_qsbr(struct weir_grace **grace);
 
 /*
- * A source of your own. 0; -EINVAL if there is no synchronize, or only one of the reader functions; -ENOMEM
- * or
- * -EAGAIN if the helper thread cannot be started. Give it back with weir_grace_put().
+ * A source of your own, to be given back with weir_grace_put(). 0; or, with *grace set to NULL: -EINVAL if
+ * there is no synchronize, or only one of the reader functions; -ENOMEM or -EAGAIN if the helper thread
+ * cannot be started.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates; -ENOMEM.
  */

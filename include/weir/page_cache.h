@@ -12,10 +12,13 @@
  * allocator. The magazines' own memory comes from the same frames. Address space is reserved at creation;
  * memory is used from when a page is first written, and goes back to the system on decay and drain.
  *
- * Only create and destroy take a mutex. weir_page_alloc(), weir_page_free(), their bulk forms and
- * weir_page_free_rcu() never wait, and make no system call but those that wake the helper thread and, with a
- * backlog, yield the CPU to it: they can be called from any context, signal handlers included. (In
- * WEIR_PERCPU_LOCK a slot's lock is tried, never waited for.)
+ * weir_page_alloc(), weir_page_free() and their bulk forms never wait and make no system call: they can be
+ * called from any context, signal handlers included. weir_page_free_rcu() makes one once per magazine, to
+ * wake the helper thread or to step aside for it, and waits only if the range is exhausted. Only create and
+ * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for.)
+ *
+ * A page that is freed twice, or is not of this page cache, stops the program with one line on standard error
+ * when it reaches the frames; until then a page freed twice may be handed out twice.
  */
 #ifndef WEIR_PAGE_CACHE_H
 #define WEIR_PAGE_CACHE_H
@@ -29,8 +32,8 @@ struct weir_page_cache_config {
     size_t page_size;
     /* Bytes of address space, rounded up to 512 pages; 0: a quarter of the machine's memory. */
     size_t capacity;
-    /* Pages per magazine, 1 to what fits into a page: what moves between a CPU, the depot and the frames at
-     * once. 0: WEIR_CACHE_CAPACITY_DEFAULT. */
+    /* Pages per magazine: what moves between a CPU, the depot and the frames at once. 1 to 2 less than
+     * WEIR_MAGAZINE_CAPACITY(page_size), which is 507 for 4 KiB; 0: WEIR_CACHE_CAPACITY_DEFAULT. */
     size_t batch;
     /* The depot keeps up to 1/high_fraction of all pages, 8 or more; 0: four magazines per CPU. More is
      * faster in bursts; less leaves more memory to others. */
@@ -62,8 +65,8 @@ struct weir__page_cache_paths {
 };
 
 /*
- * Makes a page cache; `config` NULL: the defaults. 0; -EINVAL for a value that is not allowed; -ENOMEM; or
- * what weir_percpu_init() or weir_grace_qsbr() say.
+ * Makes a page cache; `config` NULL: the defaults. 0; or, with *pages set to NULL, -EINVAL for a value that
+ * is not allowed; -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: reserves address space, allocates; -ENOMEM.
  */
@@ -142,11 +145,11 @@ WEIR_API void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_p
 WEIR_END_C_NAMES
 
 /*
- * A page, aligned to its size, its contents undefined; NULL if there is none.
+ * A page, aligned to its size, its contents undefined; NULL if there is none left. What lies idle in another
+ * CPU's magazines is not taken from it: see weir_page_cache_drain_all().
  *   Progress: lock-free, no system call; usually a restartable sequence of some ten instructions.
  *   Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: what was written to the page before it was freed is visible.
- *   Memory: the reserved range.
+ *   Ordering: what was written to the page before it was freed is visible.  Memory: the reserved range.
  */
 static inline void *weir_page_alloc(struct weir_page_cache *pages)
 {
@@ -158,7 +161,7 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
 }
 
 /*
- * Gives a page back.
+ * Gives a page back; not NULL.
  *   Progress, Callers: as weir_page_alloc().
  *   Ordering: what was written to the page is visible to who gets it next.  Memory: as weir_cache_free().
  */
@@ -170,8 +173,8 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 }
 
 /*
- * Gives a page back after a grace period: when every reader that may have seen it is gone. The caller has
- * made it unreachable for new readers.
+ * Gives a page back, not NULL, after a grace period: when every reader that may have seen it is gone. The
+ * caller has made it unreachable for new readers.
  *   Progress: lock-free; but if no page is left for a magazine, it waits for a grace period.
  *   Callers: any thread; signal handlers and read-side critical sections only if the range is never
  *   exhausted.

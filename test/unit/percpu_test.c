@@ -121,6 +121,13 @@ Test(percpu, lock_can_be_asked_for)
     cr_assert_eq(weir_percpu_mode(), WEIR_PERCPU_LOCK);
 }
 
+Test(percpu, asking_for_nothing_is_not_asking)
+{
+    setenv("WEIR_PERCPU", "", 1);
+    cr_assert_eq(weir_percpu_init(), 0);
+    cr_assert_null(strstr(weir_percpu_reason(), "WEIR_PERCPU"));
+}
+
 Test(percpu, rseq_that_is_asked_for_and_does_not_work_is_an_error_of_one_line)
 {
     char text[500];
