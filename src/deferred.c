@@ -125,6 +125,14 @@ static struct weir_magazine *detach(struct weir__deferred *deferred, unsigned nr
     return magazine != &weir_percpu_none ? magazine : NULL;
 }
 
+/* Has nothing been installed since the last time this was asked? Only the helper thread asks. */
+static bool has_been_idle(struct weir__deferred_cpu *cpu)
+{
+    uint64_t before = cpu->swept;
+    cpu->swept = weir_load_relaxed(&cpu->installed);
+    return cpu->swept == before;
+}
+
 /* Empties the slots of the CPUs from `from` to below `to`; with `idle_only`, of those where nothing was
  * installed since the last time. */
 static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, bool idle_only)
@@ -133,12 +141,10 @@ static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, b
     while (from < to) {
         unsigned n = 0;
         for (; from < to && n < FLUSH_AT_ONCE; from++) {
-            struct weir__deferred_cpu *cpu = &deferred->cpus[from];
-            uint64_t installed = weir_load_relaxed(&cpu->installed);
-            bool idle = installed == cpu->swept;
-            if (idle_only)
-                cpu->swept = installed;
-            if ((idle || !idle_only) && (taken[n] = detach(deferred, from)) != NULL)
+            if (idle_only && !has_been_idle(&deferred->cpus[from]))
+                continue;
+            taken[n] = detach(deferred, from);
+            if (taken[n] != NULL)
                 n++;
         }
         if (n != 0)
