@@ -489,14 +489,25 @@ size_t weir_percpu_count(struct weir_percpu_slot *slots, unsigned cpu)
     return count;
 }
 
+/* Going on without it could hand an object out twice. So: short of memory, try again; not allowed any more (a
+ * filter of system calls set up after weir_percpu_init()), stop. */
+static void settle(unsigned flags, unsigned cpu)
+{
+    while (use_rseq() && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, flags, cpu) != 0) {
+        if (errno != ENOMEM) {
+            fprintf(stderr, "weir: membarrier worked once and does not any more: %s\n", strerror(errno));
+            abort();
+        }
+        sched_yield();
+    }
+}
+
 void weir_percpu_settle(void)
 {
-    if (use_rseq())
-        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
+    settle(0, 0);
 }
 
 void weir_percpu_settle_cpu(unsigned cpu)
 {
-    if (use_rseq())
-        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_FLAG_CPU, cpu);
+    settle(MEMBARRIER_CMD_FLAG_CPU, cpu);
 }

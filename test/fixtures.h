@@ -110,6 +110,17 @@ static inline void fixture_pin(unsigned cpu)
         FIXTURE_FAIL("cannot run on CPU %u: %s", cpu, strerror(errno));
 }
 
+/* Goes to one of `nr` CPUs, or lets the scheduler choose among all of them, as the dice say. */
+static inline void fixture_change_cpu(const unsigned cpus[], unsigned nr, uint64_t dice)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (unsigned i = 0; i < nr; i++)
+        if (dice % (nr + 1) == i || dice % (nr + 1) == nr)
+            CPU_SET(cpus[i], &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
 /* Stays on the first CPU; which one that is, and another one (the same, if there is only one). */
 static inline unsigned fixture_stay(unsigned *other)
 {

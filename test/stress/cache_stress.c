@@ -136,16 +136,6 @@ static void interrupt(void)
     in_nolock = before;
 }
 
-static void change_cpu(uint64_t dice)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (unsigned i = 0; i < nr_cpus; i++)
-        if (dice % (nr_cpus + 1) == i || dice % (nr_cpus + 1) == nr_cpus)
-            CPU_SET(cpus[i], &set);
-    sched_setaffinity(0, sizeof set, &set);
-}
-
 static enum weir_drain any_drain(uint64_t dice)
 {
     if (dice & 1)
@@ -158,7 +148,7 @@ static void seldom(uint64_t dice)
     struct weir_cache_stats stats;
     switch (dice % 8) {
     case 0:
-        change_cpu(dice >> 8);
+        fixture_change_cpu(cpus, nr_cpus, dice >> 8);
         break;
     case 1:
         weir_cache_drain_all(cache, any_drain(dice >> 8));
@@ -231,7 +221,7 @@ static void *short_life(void *seed)
 {
     struct hand hand = {.random = *(uint64_t *)seed | 1};
     reader_register();
-    change_cpu(hand.random >> 20);
+    fixture_change_cpu(cpus, nr_cpus, hand.random >> 20);
     for (unsigned i = 0; i < 100; i++)
         step(&hand);
     while (hand.n)

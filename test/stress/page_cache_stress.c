@@ -159,16 +159,6 @@ static void interrupt(void)
         give(&hand);
 }
 
-static void change_cpu(uint64_t dice)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (unsigned i = 0; i < nr_cpus; i++)
-        if (dice % (nr_cpus + 1) == i || dice % (nr_cpus + 1) == nr_cpus)
-            CPU_SET(cpus[i], &set);
-    sched_setaffinity(0, sizeof set, &set);
-}
-
 static enum weir_drain any_drain(uint64_t dice)
 {
     if (dice & 1)
@@ -181,7 +171,7 @@ static void seldom(uint64_t dice)
     struct weir_page_cache_stats stats;
     switch (dice % 8) {
     case 0:
-        change_cpu(dice >> 8);
+        fixture_change_cpu(cpus, nr_cpus, dice >> 8);
         break;
     case 1:
         weir_page_cache_drain_all(pages, any_drain(dice >> 8));

@@ -139,16 +139,6 @@ static void interrupt(void)
     exchange(1);
 }
 
-static void change_cpu(uint64_t dice)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (unsigned i = 0; i < nr_cpus; i++)
-        if (dice % (nr_cpus + 1) == i || dice % (nr_cpus + 1) == nr_cpus)
-            CPU_SET(cpus[i], &set);
-    sched_setaffinity(0, sizeof set, &set);
-}
-
 static void *work(void *argument)
 {
     uint64_t random = stress_seed((unsigned)(uintptr_t)argument);
@@ -160,7 +150,7 @@ static void *work(void *argument)
         switch (dice & 31) {
         case 0:
             if ((dice >> 12 & 15) == 0)
-                change_cpu(dice >> 16);
+                fixture_change_cpu(cpus, nr_cpus, dice >> 16);
             break;
         case 1:
         case 2:

@@ -5,8 +5,14 @@
 #include "weir/free_rcu.h"
 #include "weir/page_cache.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "weir_test.h"
 
@@ -540,6 +546,43 @@ static void restarts_the_sequence_of_the_other_cpu(void (*settle)(void))
         pthread_join(thread, &restarted);
         cr_assert_not_null(restarted, "the sequence went on to its end");
     }
+}
+
+/* From here on membarrier is refused. */
+static void refuse_membarrier(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof code / sizeof code[0], code};
+    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+Test(percpu, settle_that_is_refused_stops_the_program)
+{
+    char text[500];
+    int status;
+    bool locked = fixture_locked(); /* initializes */
+    catch_stderr();
+    pid_t child = fork();
+    if (child == 0) {
+        refuse_membarrier();
+        weir_percpu_settle();
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    unsigned lines = caught_lines(text, sizeof text);
+    if (locked) { /* and where there is nothing to settle, it does not even ask */
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", (unsigned)status);
+        return;
+    }
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%x", (unsigned)status);
+    cr_assert_eq(lines, 1u, "%s", text);
+    cr_assert_not_null(strstr(text, "membarrier"));
 }
 
 Test(percpu, settle_restarts_the_sequences_of_other_cpus)
