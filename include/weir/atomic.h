@@ -7,7 +7,8 @@
  *
  * Each name says what it does and what it orders: weir_load_acquire(), weir_xchg_acq_rel(). The
  * argument is a pointer to an ordinary integer or pointer object; the operations are the compiler's
- * __atomic builtins and nothing else, so that ThreadSanitizer sees every one of them.
+ * __atomic builtins and nothing else, so that ThreadSanitizer sees every one of them. (The one that
+ * swaps 16 bytes is assembly, and is not there under ThreadSanitizer.)
  *
  * Everything in weir that several threads touch goes through this file. It is the one place to hook
  * in a scheduler for tests, and the one place to read to know which orders are in use:
@@ -28,16 +29,40 @@
 #ifndef WEIR_ATOMIC_H
 #define WEIR_ATOMIC_H
 
-#define weir_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-#define weir_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#include <stdbool.h>
+#include <stdint.h>
 
-#define weir_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define weir_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+/*
+ * The hook. Every operation below is one of these macros, and nothing else in the headers of floors 0 and 1
+ * touches memory that threads share. Compile with -DWEIR_ATOMIC_HOOK='"file.h"' and file.h defines them instead:
+ * to hand control to a scheduler before each access, to delay one, to weaken an order, or to put the primitives
+ * of a model checker in their place. docs/testing.md describes the hooks of weir's own tests.
+ */
+#ifdef WEIR_ATOMIC_HOOK
+#include WEIR_ATOMIC_HOOK
+#else
+#define weir__load(p, order) __atomic_load_n((p), order)
+#define weir__store(p, v, order) __atomic_store_n((p), (v), order)
+#define weir__xchg(p, v, order) __atomic_exchange_n((p), (v), order)
+#define weir__cas(p, expected, desired, order, failed)                                                       \
+    __atomic_compare_exchange_n((p), (expected), (desired), 1, order, failed)
+#define weir__cas16(p, expected, desired) weir__cas16_native((p), (expected), (desired))
+#define weir__fetch_add(p, v, order) __atomic_fetch_add((p), (v), order)
+#define weir__fetch_sub(p, v, order) __atomic_fetch_sub((p), (v), order)
+#define weir__fetch_and(p, v, order) __atomic_fetch_and((p), (v), order)
+#define weir__pause() weir_cpu_pause()
+#endif
 
-#define weir_xchg_relaxed(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
-#define weir_xchg_acquire(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQUIRE)
-#define weir_xchg_release(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELEASE)
-#define weir_xchg_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+#define weir_load_relaxed(p) weir__load(p, __ATOMIC_RELAXED)
+#define weir_load_acquire(p) weir__load(p, __ATOMIC_ACQUIRE)
+
+#define weir_store_relaxed(p, v) weir__store(p, v, __ATOMIC_RELAXED)
+#define weir_store_release(p, v) weir__store(p, v, __ATOMIC_RELEASE)
+
+#define weir_xchg_relaxed(p, v) weir__xchg(p, v, __ATOMIC_RELAXED)
+#define weir_xchg_acquire(p, v) weir__xchg(p, v, __ATOMIC_ACQUIRE)
+#define weir_xchg_release(p, v) weir__xchg(p, v, __ATOMIC_RELEASE)
+#define weir_xchg_acq_rel(p, v) weir__xchg(p, v, __ATOMIC_ACQ_REL)
 
 /*
  * Compare and swap: true when *p held *expected and now holds desired; false after putting the value
@@ -46,23 +71,29 @@
  * the one found by a failed weir_cas_relaxed or weir_cas_release may only be compared or stored.
  */
 #define weir_cas_relaxed(p, expected, desired)                                                               \
-    __atomic_compare_exchange_n((p), (expected), (desired), 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+    weir__cas(p, expected, desired, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
 #define weir_cas_acquire(p, expected, desired)                                                               \
-    __atomic_compare_exchange_n((p), (expected), (desired), 1, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)
+    weir__cas(p, expected, desired, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)
 #define weir_cas_release(p, expected, desired)                                                               \
-    __atomic_compare_exchange_n((p), (expected), (desired), 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED)
+    weir__cas(p, expected, desired, __ATOMIC_RELEASE, __ATOMIC_RELAXED)
 #define weir_cas_acq_rel(p, expected, desired)                                                               \
-    __atomic_compare_exchange_n((p), (expected), (desired), 1, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    weir__cas(p, expected, desired, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 
 /* Fetch and modify: the value before the operation. */
-#define weir_fetch_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
-#define weir_fetch_add_acquire(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQUIRE)
-#define weir_fetch_add_release(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELEASE)
-#define weir_fetch_add_acq_rel(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
-#define weir_fetch_sub_relaxed(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
-#define weir_fetch_sub_release(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELEASE)
-#define weir_fetch_sub_acq_rel(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
-#define weir_fetch_and_release(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELEASE)
+#define weir_fetch_add_relaxed(p, v) weir__fetch_add(p, v, __ATOMIC_RELAXED)
+#define weir_fetch_add_acquire(p, v) weir__fetch_add(p, v, __ATOMIC_ACQUIRE)
+#define weir_fetch_add_release(p, v) weir__fetch_add(p, v, __ATOMIC_RELEASE)
+#define weir_fetch_add_acq_rel(p, v) weir__fetch_add(p, v, __ATOMIC_ACQ_REL)
+#define weir_fetch_sub_relaxed(p, v) weir__fetch_sub(p, v, __ATOMIC_RELAXED)
+#define weir_fetch_sub_release(p, v) weir__fetch_sub(p, v, __ATOMIC_RELEASE)
+#define weir_fetch_sub_acq_rel(p, v) weir__fetch_sub(p, v, __ATOMIC_ACQ_REL)
+#define weir_fetch_and_release(p, v) weir__fetch_and(p, v, __ATOMIC_RELEASE)
+
+/*
+ * The same for 16 bytes, aligned to 16, as two 64-bit words: where WEIR_CAS16 is 1. Weak. Says nothing about
+ * what it found: load again.
+ */
+#define weir_cas16_acq_rel(p, expected, desired) weir__cas16(p, expected, desired)
 
 /* Bytes that one core takes from another at a time. Data that different CPUs write sits at least this
  * far apart; adjacent-line prefetch makes pairs of lines travel together on x86, hence WEIR_LINE_PAIR. */
@@ -85,6 +116,50 @@
 #define WEIR_TSAN 0
 #endif
 
+/* Can 16 bytes be compared and swapped without a lock? By instructions that ThreadSanitizer cannot see, so not
+ * under it. */
+#if (defined(__x86_64__) || defined(__aarch64__)) && !WEIR_TSAN
+#define WEIR_CAS16 1
+
+/* A 16-byte word as an operand of assembly. */
+struct weir__word16 {
+    uint64_t half[2];
+} WEIR_ALIGNED(16);
+
+/* What weir_cas16_acq_rel() is. (Not the compiler's builtin: gcc calls a library for it, which may take a lock.) */
+static inline bool weir__cas16_native(uint64_t *p, const uint64_t expected[2], const uint64_t desired[2])
+{
+    struct weir__word16 *word = (struct weir__word16 *)(void *)p;
+#if defined(__x86_64__)
+    bool done;
+    uint64_t low = expected[0], high = expected[1];
+    /* A locked instruction is a full barrier; "memory" keeps the compiler to it. */
+    __asm__ __volatile__("lock cmpxchg16b %[word]"
+                         : [word] "+m"(*word), "+a"(low), "+d"(high), "=@ccz"(done)
+                         : "b"(desired[0]), "c"(desired[1])
+                         : "memory");
+    return done;
+#else
+    uint64_t low, high;
+    uint32_t failed;
+    __asm__ __volatile__("    ldaxp %[low], %[high], %[word]\n"
+                         "    cmp %[low], %[old_low]\n"
+                         "    ccmp %[high], %[old_high], #0, eq\n"
+                         "    mov %w[failed], #1\n"
+                         "    b.ne 1f\n"
+                         "    stlxp %w[failed], %[new_low], %[new_high], %[word]\n"
+                         "1:\n"
+                         : [low] "=&r"(low), [high] "=&r"(high), [failed] "=&r"(failed), [word] "+Q"(*word)
+                         : [old_low] "r"(expected[0]), [old_high] "r"(expected[1]), [new_low] "r"(desired[0]),
+                           [new_high] "r"(desired[1])
+                         : "cc", "memory");
+    return failed == 0;
+#endif
+}
+#else
+#define WEIR_CAS16 0
+#endif
+
 /*
  * Tells the CPU that this is a spin-wait, for the sake of its sibling thread and the power bill.
  * Progress: wait-free. Callers: any context. Ordering: none. Memory: none.
@@ -96,6 +171,32 @@ static inline void weir_cpu_pause(void)
 #elif defined(__aarch64__) || defined(__arm__)
     __asm__ __volatile__("yield");
 #endif
+}
+
+/*
+ * What a compare-and-swap loop does after it has lost a race, before it loads again: it lets the winner, in whose
+ * cache the line is now, get on undisturbed. Takes how often the caller has lost before, and returns one more.
+ *
+ *     for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+ *         ... load, prepare ...
+ *         if (weir_cas_release(...))
+ *             return;
+ *     }
+ *
+ * Waits WEIR_BACKOFF_MIN pauses after the first loss and twice as many after each further one, up to
+ * WEIR_BACKOFF_MAX. A pause is 10 to 50 ns, so the first wait is about what 10 to 20 moves of the line cost:
+ * a run of operations on a line one already has, instead of a move of the line for each. (T. E. Anderson, "The
+ * Performance of Spin Lock Alternatives", IEEE TPDS 1990; measured by bench/primitives.)
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
+ */
+#define WEIR_BACKOFF_MIN 64u
+#define WEIR_BACKOFF_MAX 512u
+
+static inline unsigned weir_backoff(unsigned losses)
+{
+    for (unsigned pauses = losses < 3 ? WEIR_BACKOFF_MIN << losses : WEIR_BACKOFF_MAX; pauses != 0; pauses--)
+        weir__pause();
+    return losses + 1;
 }
 
 #endif /* WEIR_ATOMIC_H */

@@ -8,21 +8,24 @@
  *     if (weir_llist_add(&job->link, &inbox))         // any thread, any signal handler
  *         wake_the_consumer();                        // only who found it empty wakes
  *
- *     struct weir_llist_node *all = weir_llist_reverse_order(weir_llist_del_all(&inbox));
- *     weir_llist_for_each_entry_safe(pos, tmp, all, struct job, link)
+ *     weir_llist_for_each_entry_safe(pos, tmp, weir_llist_del_all_fifo(&inbox), struct job, link)
  *         run_and_free(pos);
  *
- * The list is a stack: newest first. reverse_order gives arrival order. The same contract as the list
- * of this name in the Linux kernel, under our names.
+ * The list is a stack: del_all gives the newest first, del_all_fifo the oldest. The same contract as the
+ * list of this name in the Linux kernel, under our names.
  *
  * Which operations may run at the same time, on one list, without a lock:
  *
  *                    add, add_batch   del_all   del_first*
  *   add, add_batch         yes          yes        yes
- *   del_all                yes          yes        NO
+ *   del_all**              yes          yes        NO
  *   del_first*             yes          NO         NO
  *
- * del_first* (del_first, del_first_init, del_first_this) reads `first->next` and then replaces `first`.
+ * *  del_first, del_first_init, del_first_this   ** del_all, del_all_fifo
+ * empty and node_on_list: beside anything. init and *_unshared: beside nothing. next, reverse_order and the
+ * for_each macros work on a chain that was taken, not on a shared list.
+ *
+ * del_first* reads `first->next` and then replaces `first`.
  * If another consumer takes `first` in between and it comes back, the head looks unchanged while the
  * `next` that was read is stale (the ABA problem), and nodes are lost. So: one consumer at a time. Where
  * several threads must remove, use weir/stack.h, whose head carries a generation.
@@ -38,6 +41,7 @@
 #include <stdint.h>
 
 #include "weir/atomic.h"
+#include "weir/detail/checked.h"
 
 struct weir_llist_node {
     struct weir_llist_node *next;
@@ -112,14 +116,17 @@ static inline struct weir_llist_node *weir_llist_next(const struct weir_llist_no
 static inline bool weir_llist_add_batch(struct weir_llist_node *first, struct weir_llist_node *last,
                                         struct weir_llist_head *head)
 {
-    /* Relaxed: the old first is only stored into last->next, never dereferenced here. */
-    struct weir_llist_node *old = weir_load_relaxed(&head->first);
-    do {
+    weir__check_chain(struct weir_llist_node, first, last, "weir_llist_add");
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        /* Relaxed: the old first is only stored into last->next, never dereferenced here. */
+        struct weir_llist_node *old = weir_load_relaxed(&head->first);
+        weir__check(old != first && old != last, "weir_llist_add", old, "is on the list already");
         /* Relaxed: published by the release below. Atomic, since a slower del_first may be reading it. */
         weir_store_relaxed(&last->next, old);
         /* Release: pairs with the acquire in del_all and del_first. */
-    } while (!weir_cas_release(&head->first, &old, first));
-    return old == NULL;
+        if (weir_likely(weir_cas_release(&head->first, &old, first)))
+            return old == NULL;
+    }
 }
 
 /*
@@ -153,16 +160,17 @@ static inline struct weir_llist_node *weir_llist_del_all(struct weir_llist_head 
  */
 static inline struct weir_llist_node *weir_llist_del_first(struct weir_llist_head *head)
 {
-    /* Acquire: pairs with the release in add_batch; `next` is about to be read. */
-    struct weir_llist_node *node = weir_load_acquire(&head->first);
-    while (node != NULL) {
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        /* Acquire: pairs with the release in add_batch; `next` is about to be read. */
+        struct weir_llist_node *node = weir_load_acquire(&head->first), *expected = node;
+        if (node == NULL)
+            return NULL;
         /* Relaxed: written before the release that made `node` visible. */
         struct weir_llist_node *next = weir_load_relaxed(&node->next);
-        /* Acquire, also on failure: the newer `node` found is dereferenced in the next round. */
-        if (weir_cas_acquire(&head->first, &node, next))
-            break;
+        /* Relaxed: the load above has acquired what is taken, and nothing is published. */
+        if (weir_likely(weir_cas_relaxed(&head->first, &expected, next)))
+            return node;
     }
-    return node;
 }
 
 /*
@@ -186,15 +194,16 @@ static inline struct weir_llist_node *weir_llist_del_first_init(struct weir_llis
  */
 static inline bool weir_llist_del_first_this(struct weir_llist_head *head, struct weir_llist_node *node)
 {
-    /* Acquire: pairs with the release in add_batch. */
-    struct weir_llist_node *first = weir_load_acquire(&head->first);
-    while (first == node) {
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        /* Acquire: pairs with the release in add_batch. */
+        struct weir_llist_node *first = weir_load_acquire(&head->first);
+        if (first != node)
+            return false;
+        /* Both relaxed: as in weir_llist_del_first(). */
         struct weir_llist_node *next = weir_load_relaxed(&node->next);
-        /* Weak: may fail although `first` is still `node`; then the loop goes round once more. */
-        if (weir_cas_acquire(&head->first, &first, next))
+        if (weir_likely(weir_cas_relaxed(&head->first, &first, next)))
             return true;
     }
-    return false;
 }
 
 /*
@@ -212,6 +221,48 @@ static inline struct weir_llist_node *weir_llist_reverse_order(struct weir_llist
         node = next;
     }
     return reversed;
+}
+
+/*
+ * Takes the whole list, and returns it oldest first: a queue of all that has arrived so far. NULL if there was
+ * nothing.
+ *   Progress: wait-free, in proportion to the chain.  Callers: as weir_llist_del_all().
+ *   Ordering: acquires what each add released.  Memory: none.
+ */
+static inline struct weir_llist_node *weir_llist_del_all_fifo(struct weir_llist_head *head)
+{
+    return weir_llist_reverse_order(weir_llist_del_all(head));
+}
+
+/*
+ * For a list that one thread owns, or that others cannot reach at the time: the same results without atomic
+ * read-modify-writes.
+ *   Progress: wait-free.  Callers: the list's owner.
+ *   Ordering: none (relaxed: nobody else is there).  Memory: none.
+ */
+static inline bool weir_llist_add_batch_unshared(struct weir_llist_node *first, struct weir_llist_node *last,
+                                                 struct weir_llist_head *head)
+{
+    struct weir_llist_node *old = weir_load_relaxed(&head->first);
+    weir_store_relaxed(&last->next, old);
+    weir_store_relaxed(&head->first, first);
+    return old == NULL;
+}
+
+/* One node; otherwise as weir_llist_add_batch_unshared().
+ *   Progress: wait-free.  Callers: the list's owner.  Ordering: none.  Memory: none. */
+static inline bool weir_llist_add_unshared(struct weir_llist_node *node, struct weir_llist_head *head)
+{
+    return weir_llist_add_batch_unshared(node, node, head);
+}
+
+/* Takes the whole list, newest first, and leaves it empty; otherwise as weir_llist_add_batch_unshared().
+ *   Progress: wait-free.  Callers: the list's owner.  Ordering: none.  Memory: none. */
+static inline struct weir_llist_node *weir_llist_del_all_unshared(struct weir_llist_head *head)
+{
+    struct weir_llist_node *first = weir_load_relaxed(&head->first);
+    weir_store_relaxed(&head->first, NULL);
+    return first;
 }
 
 /* The object of `type` whose `member` is the node at `ptr`. */

@@ -10,28 +10,29 @@
  *     size_t n;
  *     recycle_chain(weir_pool_decay(&idle, 25, &n));
  *
- * A weir/stack.h and a counter. Any mix of all operations may run at the same time.
+ * A stack as in weir/stack.h whose head holds the count too. Any mix of all operations may run at the same time.
  *
- * The count. A put counts its nodes before it pushes them; a removal subtracts after it has taken. So the
- * count is never below the number of nodes on the stack, hence never negative, and ahead of it by at most the
- * nodes in the hands of puts and removals that are under way. With none under way it is exact. A get may
- * therefore find nothing although weir_pool_count() just said one: the count is for watermarks, not promises.
+ * The count. Where 16 bytes can be swapped at once (weir_stack_layout() says "wide"), nodes and count change in
+ * one step, and the count is exact at every instant. Elsewhere a put counts its nodes before it pushes them, and a
+ * removal subtracts after it has taken. There the count is never below the number of nodes in the pool, hence
+ * never negative, and ahead of it by at most the nodes in the hands of puts and removals that are under way; with
+ * none under way it is exact. In both, a get may find nothing although weir_pool_count() just said one: somebody
+ * else was faster. The count is for watermarks, not promises.
  *
- * Nobody walks the pool while others wait for it: batches are taken in one step of bounded size, and drain
- * counts what it took when it already owns it. As in weir/stack.h, nodes must stay mapped: what decay and
- * drain return may be put to another use, but only be unmapped when no removal that may have seen it is still
- * under way.
+ * Nobody walks the pool while others wait for it: batches are taken in one step of bounded size, and where drain
+ * has to count what it took, it counts when it already owns it. Nodes obey weir/stack.h's rule for memory: what
+ * decay and drain return may be put to another use, but only be unmapped when no removal that may have seen it is
+ * still under way.
  */
 #ifndef WEIR_POOL_H
 #define WEIR_POOL_H
 
 #include "weir/stack.h"
 
-/* Aligned to a cache line: static, or from aligned_alloc(). Zeroed memory is an empty pool too. The counter
- * shares the head's cache line on purpose: whoever needs one needs the other. */
+/* Aligned to a cache line: static, or from aligned_alloc(). Zeroed memory is an empty pool too. At most
+ * 4,294,967,295 nodes. */
 struct weir_pool {
-    struct weir_stack stack;
-    size_t count;
+    struct weir__tagged head;
 } WEIR_ALIGNED(WEIR_CACHE_LINE);
 
 /* Most nodes that one step of decay takes: bounds how often others make it start again. */
@@ -44,18 +45,18 @@ struct weir_pool {
  */
 static inline void weir_pool_init(struct weir_pool *pool)
 {
-    weir_stack_init(&pool->stack);
-    weir_store_relaxed(&pool->count, (size_t)0);
+    weir__counted_init(&pool->head);
 }
 
 /*
- * Nodes in the pool: exact at rest, never negative, otherwise ahead by what puts and removals under way hold.
+ * Nodes in the pool: exact at rest, never negative; in the packed layout, ahead by what puts and removals under
+ * way hold, otherwise exact at every instant.
  *   Progress: wait-free.  Callers: any context.
  *   Ordering: none (relaxed: a number for watermarks and statistics).  Memory: none.
  */
 static inline size_t weir_pool_count(const struct weir_pool *pool)
 {
-    return weir_load_relaxed(&pool->count);
+    return weir__counted_count(&pool->head);
 }
 
 /*
@@ -66,10 +67,18 @@ static inline size_t weir_pool_count(const struct weir_pool *pool)
 static inline void weir_pool_put_batch(struct weir_pool *pool, struct weir_stack_node *first,
                                        struct weir_stack_node *last, size_t n)
 {
-    /* Before the push, so that no taker can subtract what was not yet added. Relaxed: the push releases it,
-     * and the taker's acquire puts its subtraction after it. */
-    weir_fetch_add_relaxed(&pool->count, n);
-    weir_stack_push_batch(&pool->stack, first, last);
+    weir__check_chain(struct weir_stack_node, first, last, "weir_pool_put_batch");
+    weir__counted_announce(&pool->head, n);
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&pool->head);
+        weir__check(tag.top != first && tag.top != last, "weir_pool_put_batch", tag.top,
+                    "is in the pool already");
+        /* Release: pairs with the acquire in weir__tagged_walk(), where a slower get_batch may be reading it. */
+        weir_store_release(&last->next, tag.top);
+        /* Release: pairs with the acquire in the removals' weir__tagged_load(). */
+        if (weir_likely(weir__counted_push(&pool->head, &tag, first, n)))
+            return;
+    }
 }
 
 /*
@@ -89,10 +98,17 @@ static inline void weir_pool_put(struct weir_pool *pool, struct weir_stack_node 
  */
 static inline struct weir_stack_node *weir_pool_get(struct weir_pool *pool)
 {
-    struct weir_stack_node *node = weir_stack_pop(&pool->stack);
-    if (node != NULL)
-        weir_fetch_sub_relaxed(&pool->count, (size_t)1); /* relaxed: after the put's add, see put_batch */
-    return node;
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&pool->head);
+        if (tag.top == NULL)
+            return NULL;
+        /* Relaxed: as in weir_stack_pop(). */
+        struct weir_stack_node *next = weir_load_relaxed(&tag.top->next);
+        if (weir_likely(weir__counted_remove(&pool->head, &tag, next, 1))) {
+            weir__check_links(tag.top, 1, next, "weir_pool_get");
+            return tag.top;
+        }
+    }
 }
 
 /*
@@ -103,10 +119,22 @@ static inline struct weir_stack_node *weir_pool_get(struct weir_pool *pool)
  */
 static inline struct weir_stack_node *weir_pool_get_batch(struct weir_pool *pool, size_t max, size_t *n)
 {
-    struct weir_stack_node *first = weir_stack_pop_n(&pool->stack, max, n);
-    if (first != NULL)
-        weir_fetch_sub_relaxed(&pool->count, *n);
-    return first;
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&pool->head);
+        struct weir__run run;
+        if (tag.top == NULL || max == 0) {
+            *n = 0;
+            return NULL;
+        }
+        if (weir_likely(weir__tagged_walk(&pool->head, &tag, true, max, &run) &&
+                        weir__counted_remove(&pool->head, &tag, run.next, run.n))) {
+            weir__check_links(tag.top, run.n, run.next, "weir_pool_get_batch");
+            /* Relaxed: as in weir_stack_pop_n(). */
+            weir_store_relaxed(&run.last->next, (struct weir_stack_node *)NULL);
+            *n = run.n;
+            return tag.top;
+        }
+    }
 }
 
 /*
@@ -144,15 +172,15 @@ static inline struct weir_stack_node *weir_pool_decay(struct weir_pool *pool, un
  */
 static inline struct weir_stack_node *weir_pool_drain(struct weir_pool *pool, size_t *n)
 {
-    struct weir_stack_node *first = weir_stack_pop_all(&pool->stack);
-    size_t taken = 0;
-    /* Walks a chain that is the caller's already: nobody waits for it. */
-    for (struct weir_stack_node *node = first; node != NULL; node = weir_load_relaxed(&node->next))
-        taken++;
-    if (taken != 0)
-        weir_fetch_sub_relaxed(&pool->count, taken);
-    *n = taken;
-    return first;
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&pool->head);
+        if (tag.top == NULL) {
+            *n = 0;
+            return NULL;
+        }
+        if (weir_likely(weir__counted_remove_all(&pool->head, &tag, n)))
+            return tag.top;
+    }
 }
 
 #endif /* WEIR_POOL_H */

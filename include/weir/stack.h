@@ -13,19 +13,18 @@
  * IBM RJ 5118, 1986, with the counter that IBM's System/370 manual gave to free lists). All of pop, pop_n,
  * pop_all, push and push_batch may run at the same time, in any mix.
  *
- * The one rule for memory: a node must stay mapped, and its first word must only ever be written by these
- * functions or atomically, for as long as anyone may be inside a pop: a pop that lost the race has read
- * `next` of a node that somebody else owns by now. It throws the value away, but the read must not fault.
- * Memory that is recycled for the same kind of object and never given back (type-stable memory) fulfils it.
+ * The one rule for memory (type-stable memory): for as long as anyone may be inside a removal, a node that was
+ * ever on the stack stays mapped, and its first word is only written by these functions or with
+ * weir_store_release(). A removal that lost a race has read `next` of a node that somebody else owns by now. It
+ * throws the value away, but the read must neither fault nor be a data race. Static arrays, slabs and pools
+ * that are never given back fulfil the rule. AddressSanitizer and ThreadSanitizer report a node that was freed
+ * too early; checked builds (WEIR_CHECKED) stop when a node was written to while it was on the stack, was
+ * pushed while it was the top already, or cannot be packed.
  */
 #ifndef WEIR_STACK_H
 #define WEIR_STACK_H
 
 #include "weir/detail/tagged.h"
-
-struct weir_stack_node {
-    struct weir_stack_node *next;
-};
 
 /* Zeroed memory is an empty stack too. */
 struct weir_stack {
@@ -49,8 +48,15 @@ static inline bool weir_stack_is_lock_free(void)
     return true;
 }
 
-/* Bits of the generation: 64 where a 16-byte compare-and-swap is used, otherwise 19 or 32 (see
- * weir/detail/tagged.h for what that means).
+/* Which head this build uses: "wide" (16-byte compare-and-swap) or "packed" (pointer and generation in one word;
+ * see weir/detail/tagged.h). All that share a stack have to be built alike.
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */
+static inline const char *weir_stack_layout(void)
+{
+    return WEIR__TAGGED_WIDE ? "wide" : "packed";
+}
+
+/* Bits of the generation: 64 in the wide layout, otherwise 19 or, on 32-bit machines, 32.
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */
 static inline unsigned weir_stack_generation_bits(void)
 {
@@ -64,7 +70,7 @@ static inline unsigned weir_stack_generation_bits(void)
  */
 static inline bool weir_stack_empty(const struct weir_stack *stack)
 {
-    return weir__tagged_load(&stack->head).pointer == NULL;
+    return weir__tagged_load(&stack->head).top == NULL;
 }
 
 /*
@@ -76,12 +82,17 @@ static inline bool weir_stack_empty(const struct weir_stack *stack)
 static inline void weir_stack_push_batch(struct weir_stack *stack, struct weir_stack_node *first,
                                          struct weir_stack_node *last)
 {
-    struct weir__tag tag = weir__tagged_load(&stack->head);
-    do {
-        /* Relaxed: published by the release in weir__tagged_push. Atomic: a slower pop may be reading it. */
-        weir_store_relaxed(&last->next, (struct weir_stack_node *)tag.pointer);
-        /* Release: pairs with the acquire in the removals. */
-    } while (!weir__tagged_push(&stack->head, &tag, first));
+    weir__check_chain(struct weir_stack_node, first, last, "weir_stack_push");
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&stack->head);
+        weir__check(tag.top != first && tag.top != last, "weir_stack_push", tag.top,
+                    "is on the stack already");
+        /* Release: pairs with the acquire in weir__tagged_walk(), where a slower pop_n may be reading it. */
+        weir_store_release(&last->next, tag.top);
+        /* Release: pairs with the acquire in the removals' weir__tagged_load(). */
+        if (weir_likely(weir__tagged_push(&stack->head, &tag, first)))
+            return;
+    }
 }
 
 /*
@@ -102,16 +113,18 @@ static inline void weir_stack_push(struct weir_stack *stack, struct weir_stack_n
  */
 static inline struct weir_stack_node *weir_stack_pop(struct weir_stack *stack)
 {
-    struct weir__tag tag = weir__tagged_load(&stack->head);
-    struct weir_stack_node *node;
-    do {
-        node = (struct weir_stack_node *)tag.pointer;
-        if (node == NULL)
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&stack->head);
+        if (tag.top == NULL)
             return NULL;
         /* Relaxed: if the node was taken meanwhile this reads a stale or foreign value, and the generation
-         * makes the removal fail; if not, the acquire that found `node` has made it visible. */
-    } while (!weir__tagged_remove(&stack->head, &tag, weir_load_relaxed(&node->next)));
-    return node;
+         * makes the removal fail; if not, the acquire that found the top has made it visible. */
+        struct weir_stack_node *next = weir_load_relaxed(&tag.top->next);
+        if (weir_likely(weir__tagged_remove(&stack->head, &tag, next))) {
+            weir__check_links(tag.top, 1, next, "weir_stack_pop");
+            return tag.top;
+        }
+    }
 }
 
 /*
@@ -124,30 +137,20 @@ static inline struct weir_stack_node *weir_stack_pop(struct weir_stack *stack)
  */
 static inline struct weir_stack_node *weir_stack_pop_n(struct weir_stack *stack, size_t max, size_t *n)
 {
-    struct weir__tag tag = weir__tagged_load(&stack->head);
-    for (;;) {
-        struct weir_stack_node *node = (struct weir_stack_node *)tag.pointer, *last = NULL;
-        size_t taken = 0;
-        bool unmoved = true;
-        while (node != NULL && taken < max && unmoved) {
-            last = node;
-            /* Acquire: orders this read before the look at the generation. Only while nothing has been
-             * removed is `next` the stack's own link, and only then may it be followed. */
-            node = weir_load_acquire(&last->next);
-            unmoved = weir__tagged_unmoved(&stack->head, &tag);
-            taken++;
-        }
-        if (taken == 0) {
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&stack->head);
+        struct weir__run run;
+        if (tag.top == NULL || max == 0) {
             *n = 0;
             return NULL;
         }
-        struct weir_stack_node *first = (struct weir_stack_node *)tag.pointer;
-        if (!unmoved) {
-            tag = weir__tagged_load(&stack->head);
-        } else if (weir__tagged_remove(&stack->head, &tag, node)) {
-            weir_store_relaxed(&last->next, (struct weir_stack_node *)NULL);
-            *n = taken;
-            return first;
+        if (weir_likely(weir__tagged_walk(&stack->head, &tag, false, max, &run) &&
+                        weir__tagged_remove(&stack->head, &tag, run.next))) {
+            weir__check_links(tag.top, run.n, run.next, "weir_stack_pop_n");
+            /* Relaxed: a slower removal that reads it fails, whatever it reads, and does not follow NULL. */
+            weir_store_relaxed(&run.last->next, (struct weir_stack_node *)NULL);
+            *n = run.n;
+            return tag.top;
         }
     }
 }
@@ -159,16 +162,15 @@ static inline struct weir_stack_node *weir_stack_pop_n(struct weir_stack *stack,
  */
 static inline struct weir_stack_node *weir_stack_pop_all(struct weir_stack *stack)
 {
-    struct weir__tag tag = weir__tagged_load(&stack->head);
-    struct weir_stack_node *first;
-    do {
-        first = (struct weir_stack_node *)tag.pointer;
-        if (first == NULL)
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&stack->head);
+        if (tag.top == NULL)
             return NULL;
         /* Advances the generation like every removal: otherwise a pop that is under way could succeed after
          * this one, should its node be back on top, with a `next` that has been taken. */
-    } while (!weir__tagged_remove(&stack->head, &tag, NULL));
-    return first;
+        if (weir_likely(weir__tagged_remove(&stack->head, &tag, NULL)))
+            return tag.top;
+    }
 }
 
 #endif /* WEIR_STACK_H */

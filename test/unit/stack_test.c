@@ -149,7 +149,6 @@ Test(stack, removal_fails_when_the_same_node_is_back_on_top)
     weir_stack_pop(&stack);
     weir_stack_push(&stack, &nodes[2]);
     cr_assert_not(weir__tagged_remove(&stack.head, &held_up, stale));
-    cr_assert_eq(held_up.pointer, &nodes[2], "the failed removal reports what it found");
     cr_assert_eq(weir_stack_pop(&stack), &nodes[2]);
     cr_assert_eq(weir_stack_pop(&stack), &nodes[0]);
     cr_assert_null(weir_stack_pop(&stack));
