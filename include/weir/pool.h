@@ -111,6 +111,26 @@ static inline struct weir_stack_node *weir_pool_get(struct weir_pool *pool)
     }
 }
 
+/* Takes up to `max` nodes in one step and says which: the first, NULL if there is none, and run->last, run->n. */
+static inline struct weir_stack_node *weir__pool_take(struct weir_pool *pool, size_t max,
+                                                      struct weir__run *run)
+{
+    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
+        struct weir__tag tag = weir__tagged_load(&pool->head);
+        if (tag.top == NULL || max == 0) {
+            run->n = 0;
+            return NULL;
+        }
+        if (weir_likely(weir__tagged_walk(&pool->head, &tag, true, max, run) &&
+                        weir__counted_remove(&pool->head, &tag, run->next, run->n))) {
+            weir__check_links(tag.top, run->n, run->next, "weir_pool_get_batch");
+            /* Relaxed: as in weir_stack_pop_n(). */
+            weir_store_relaxed(&run->last->next, (struct weir_stack_node *)NULL);
+            return tag.top;
+        }
+    }
+}
+
 /*
  * Takes up to `max` nodes in one step: a chain, NULL if there is none, and its length in *n. Costs in
  * proportion to what it takes.
@@ -119,49 +139,37 @@ static inline struct weir_stack_node *weir_pool_get(struct weir_pool *pool)
  */
 static inline struct weir_stack_node *weir_pool_get_batch(struct weir_pool *pool, size_t max, size_t *n)
 {
-    for (unsigned losses = 0;; losses = weir_backoff(losses)) {
-        struct weir__tag tag = weir__tagged_load(&pool->head);
-        struct weir__run run;
-        if (tag.top == NULL || max == 0) {
-            *n = 0;
-            return NULL;
-        }
-        if (weir_likely(weir__tagged_walk(&pool->head, &tag, true, max, &run) &&
-                        weir__counted_remove(&pool->head, &tag, run.next, run.n))) {
-            weir__check_links(tag.top, run.n, run.next, "weir_pool_get_batch");
-            /* Relaxed: as in weir_stack_pop_n(). */
-            weir_store_relaxed(&run.last->next, (struct weir_stack_node *)NULL);
-            *n = run.n;
-            return tag.top;
-        }
-    }
+    struct weir__run run;
+    struct weir_stack_node *first = weir__pool_take(pool, max, &run);
+    *n = run.n;
+    return first;
 }
 
 /*
  * Takes `percent` (0 to 100; more counts as 100) of the pool, rounded up, so that repeated decay ends at an
- * empty pool: a chain, and its length in *n. Takes from the top: reaching the cold end of a singly linked
- * list would mean walking all of it.
+ * empty pool: a chain, and its length in *n. Stops early when others have emptied the pool; does not go after
+ * what is put while it runs. Takes from the top: reaching the cold end of a singly linked list would mean
+ * walking all of it.
  *   Progress: lock-free, in steps of WEIR_POOL_DECAY_STEP.  Callers: any context.
  *   Ordering: acquires what the puts released.  Memory: none.
  */
 static inline struct weir_stack_node *weir_pool_decay(struct weir_pool *pool, unsigned percent, size_t *n)
 {
     size_t count = weir_pool_count(pool), share = percent < 100 ? percent : 100;
-    size_t want = count / 100 * share + (count % 100 * share + 99) / 100;
+    size_t want = count / 100 * share + (count % 100 * share + 99) / 100, step;
     struct weir_stack_node *chain = NULL;
+    struct weir__run run = {NULL, NULL, 0};
 
     *n = 0;
-    while (*n < want) {
-        size_t step = want - *n < WEIR_POOL_DECAY_STEP ? want - *n : WEIR_POOL_DECAY_STEP, taken;
-        struct weir_stack_node *first = weir_pool_get_batch(pool, step, &taken), *last = first;
+    do {
+        step = want - *n < WEIR_POOL_DECAY_STEP ? want - *n : WEIR_POOL_DECAY_STEP;
+        struct weir_stack_node *first = weir__pool_take(pool, step, &run);
         if (first == NULL)
             break;
-        while (weir_load_relaxed(&last->next) != NULL)
-            last = weir_load_relaxed(&last->next);
-        weir_store_relaxed(&last->next, chain);
+        weir_store_relaxed(&run.last->next, chain); /* relaxed: the chain is the caller's */
         chain = first;
-        *n += taken;
-    }
+        *n += run.n;
+    } while (run.n == step);
     return chain;
 }
 

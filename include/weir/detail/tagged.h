@@ -181,13 +181,19 @@ static inline struct weir__tag weir__tag_unpack(uint64_t word)
     return tag;
 }
 
+/* A removal that lost its race may ask for a value that is no node, and will not be stored. */
 static inline uint64_t weir__tag_pack(const struct weir_stack_node *top, uint64_t generation)
 {
-    uint64_t word = (uint64_t)(uintptr_t)top >> WEIR__POINTER_SHIFT << WEIR__GENERATION_BITS |
-                    (generation & WEIR__GENERATION_MASK);
-    weir__check(weir__tag_unpack(word).top == top, "weir_stack_push", top,
+    return (uint64_t)(uintptr_t)top >> WEIR__POINTER_SHIFT << WEIR__GENERATION_BITS |
+           (generation & WEIR__GENERATION_MASK);
+}
+
+/* Checked builds: what became the top has to fit. */
+static inline void weir__check_packed(const struct weir_stack_node *top)
+{
+    weir__check(weir__tag_unpack(weir__tag_pack(top, 0)).top == top, "weir_stack_push", top,
                 "a node has to be aligned to 8 and lie below 2^48");
-    return word;
+    (void)top;
 }
 
 static inline void weir__tagged_init(struct weir__tagged *head)
@@ -213,6 +219,7 @@ static inline bool weir__tagged_push(struct weir__tagged *head, const struct wei
                                      const struct weir_stack_node *top)
 {
     uint64_t expected = weir__tag_pack(tag->top, tag->generation);
+    weir__check_packed(top);
     return weir_cas_release(&head->word[0], &expected, weir__tag_pack(top, tag->generation));
 }
 
@@ -222,7 +229,10 @@ static inline bool weir__tagged_remove(struct weir__tagged *head, const struct w
                                        const struct weir_stack_node *top)
 {
     uint64_t expected = weir__tag_pack(tag->top, tag->generation);
-    return weir_cas_relaxed(&head->word[0], &expected, weir__tag_pack(top, tag->generation + 1));
+    if (!weir_cas_relaxed(&head->word[0], &expected, weir__tag_pack(top, tag->generation + 1)))
+        return false;
+    weir__check_packed(top);
+    return true;
 }
 
 /* Has nothing been removed since `tag` was read? Relaxed: see weir__tagged_walk(). */

@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: MIT */
+#include "explore.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+#ifdef ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+enum { STACK_BYTES = 128 << 10 };
+
+/* --- contexts: where a coroutine, or what runs them, is left. swapcontext() would do, but calls the system twice. --- */
+
+struct context {
+#if defined(__x86_64__)
+    void *stack_pointer;
+#else
+    ucontext_t state;
+#endif
+    const void *stack; /* for AddressSanitizer; NULL until known */
+    size_t bytes;
+};
+
+#if defined(__x86_64__)
+/* Keeps the registers that a function has to keep on the stack that is left. */
+void explore_switch_stack(void **from, void *to);
+__asm__(".text\n"
+        "explore_switch_stack:\n"
+        "    push %rbp\n    push %rbx\n    push %r12\n    push %r13\n    push %r14\n    push %r15\n"
+        "    mov %rsp, (%rdi)\n"
+        "    mov %rsi, %rsp\n"
+        "    pop %r15\n    pop %r14\n    pop %r13\n    pop %r12\n    pop %rbx\n    pop %rbp\n"
+        "    ret\n");
+#endif
+
+static void context_make(struct context *context, char *stack, size_t bytes, void (*body)(void))
+{
+    context->stack = stack;
+    context->bytes = bytes;
+#if defined(__x86_64__)
+    /* Six registers, the address to return to, and one that body() never returns to. */
+    void **top = (void **)(void *)(stack + bytes) - 8;
+    memset(top, 0, 8 * sizeof *top);
+    top[6] = (void *)(uintptr_t)body;
+    context->stack_pointer = top;
+#else
+    getcontext(&context->state);
+    context->state.uc_stack.ss_sp = stack;
+    context->state.uc_stack.ss_size = bytes;
+    context->state.uc_link = NULL;
+    makecontext(&context->state, body, 0);
+#endif
+}
+
+static struct context home; /* where a run was started */
+
+/* At the start of a coroutine, and after each switch. */
+static void context_arrived(void *fake_stack)
+{
+#ifdef ASAN
+    const void *stack;
+    size_t bytes;
+    __sanitizer_finish_switch_fiber(fake_stack, &stack, &bytes);
+    if (home.stack == NULL) { /* the first switch comes from there */
+        home.stack = stack;
+        home.bytes = bytes;
+    }
+#else
+    (void)fake_stack;
+#endif
+}
+
+static void context_switch(struct context *from, struct context *to)
+{
+    void *fake_stack = NULL;
+#ifdef ASAN
+    __sanitizer_start_switch_fiber(&fake_stack, to->stack, to->bytes);
+#endif
+#if defined(__x86_64__)
+    explore_switch_stack(&from->stack_pointer, to->stack_pointer);
+#else
+    swapcontext(&from->state, &to->state);
+#endif
+    context_arrived(fake_stack);
+}
+
+/* --- the run under way --- */
+
+struct coroutine {
+    struct context where;
+    bool ended, chosen; /* chosen: it makes the next access */
+    uint64_t first;     /* access since explore_mark() */
+    _Alignas(16) char stack[STACK_BYTES];
+};
+
+static struct {
+    const struct explore_program *program;
+    struct explore_result *result;
+    struct coroutine thread[EXPLORE_THREADS];
+    bool born; /* the coroutines exist, each at its beginning */
+    bool running;
+    unsigned self;
+    uint64_t accesses;
+    size_t written; /* of result->schedule */
+    unsigned last_letter, repeated;
+    jmp_buf ground; /* out of start() or finish() */
+    FILE *trace;
+    const volatile void *address; /* of the access under way */
+    const char *operation, *file;
+    int line, order;
+    bool refused; /* the schedule to replay cannot be followed */
+} run;
+
+/* --- who is next: one of four ways to decide --- */
+
+/* One of the threads in `can`, a bit each, which has more than one; `self` is the one that runs, and may not be
+ * in it. */
+static unsigned (*choose)(unsigned can, unsigned self);
+static bool (*choose_spurious)(void);
+
+static unsigned lowest(unsigned can)
+{
+    return (unsigned)__builtin_ctz(can);
+}
+
+static bool one_of(unsigned thread, unsigned can)
+{
+    return can >> thread & 1;
+}
+
+/* Depth first through all of them. */
+
+struct decision {
+    uint8_t chosen;
+    uint8_t untried;   /* bits */
+    uint8_t resumable; /* the bit of the thread that ran, if it could go on: to leave it costs a preemption */
+    bool spurious;     /* not which thread, but whether a compare-and-swap fails for no reason */
+    uint16_t preemptions, failures; /* used up before */
+};
+
+static struct {
+    struct decision decision[2 * EXPLORE_ACCESSES + EXPLORE_THREADS];
+    unsigned known, at; /* decisions to repeat; the present one */
+    unsigned preemptions, failures, bound, failures_bound;
+} depth;
+
+static unsigned depth_choose(unsigned can, unsigned self)
+{
+    struct decision *d = &depth.decision[depth.at];
+    if (depth.at >= depth.known) {
+        d->resumable = (uint8_t)(can & 1u << self);
+        d->chosen = (uint8_t)(d->resumable ? self : lowest(can));
+        bool free_choice = !d->resumable || depth.preemptions < depth.bound;
+        d->untried = (uint8_t)(free_choice ? can & ~(1u << d->chosen) : 0);
+        d->spurious = false;
+        d->preemptions = (uint16_t)depth.preemptions;
+        d->failures = (uint16_t)depth.failures;
+        depth.known = depth.at + 1;
+    }
+    depth.at++;
+    if (d->resumable && d->chosen != self)
+        depth.preemptions++;
+    return d->chosen;
+}
+
+static bool depth_spurious(void)
+{
+    struct decision *d = &depth.decision[depth.at];
+    if (depth.failures_bound == 0)
+        return false;
+    if (depth.at >= depth.known) {
+        d->chosen = 0;
+        d->untried = depth.failures < depth.failures_bound ? 2 : 0;
+        d->resumable = 0;
+        d->spurious = true;
+        d->preemptions = (uint16_t)depth.preemptions;
+        d->failures = (uint16_t)depth.failures;
+        depth.known = depth.at + 1;
+    }
+    depth.at++;
+    depth.failures += d->chosen;
+    return d->chosen != 0;
+}
+
+/* To the next schedule; false if there is none. */
+static bool depth_next(void)
+{
+    while (depth.known > 0) {
+        struct decision *d = &depth.decision[depth.known - 1];
+        if (d->untried != 0) {
+            d->chosen = (uint8_t)lowest(d->untried);
+            d->untried &= (uint8_t)(d->untried - 1);
+            return true;
+        }
+        depth.known--;
+    }
+    return false;
+}
+
+/* Random, by priorities that change a few times. */
+
+static struct {
+    uint64_t state;
+    unsigned priority[EXPLORE_THREADS], lowest;
+    uint64_t change_at[8];
+    unsigned changes;
+} chance;
+
+static uint64_t chance_draw(void) /* xorshift64* */
+{
+    chance.state ^= chance.state >> 12;
+    chance.state ^= chance.state << 25;
+    chance.state ^= chance.state >> 27;
+    return chance.state * UINT64_C(0x2545F4914F6CDD1D) >> 16;
+}
+
+static unsigned chance_choose(unsigned can, unsigned self)
+{
+    for (unsigned i = 0; i < chance.changes; i++)
+        if (chance.change_at[i] == run.accesses && one_of(self, can))
+            chance.priority[self] = --chance.lowest;
+    unsigned best = lowest(can);
+    for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+        if (one_of(i, can) && chance.priority[i] > chance.priority[best])
+            best = i;
+    return best;
+}
+
+static bool chance_spurious(void)
+{
+    return chance_draw() % 32 == 0;
+}
+
+/* By bytes. */
+
+static struct {
+    const uint8_t *next, *end;
+} bytes;
+
+static unsigned bytes_choose(unsigned can, unsigned self)
+{
+    if (bytes.next == bytes.end)
+        return one_of(self, can) ? self : lowest(can);
+    unsigned skip = *bytes.next++ % (unsigned)__builtin_popcount(can);
+    while (skip-- > 0)
+        can &= can - 1;
+    return lowest(can);
+}
+
+static bool bytes_spurious(void)
+{
+    return bytes.next != bytes.end && *bytes.next++ % 16 == 15;
+}
+
+/* As written. */
+
+static struct {
+    const char *next;
+    unsigned repeat;
+    char letter;
+    bool fails; /* the access is marked with '!' */
+} script;
+
+static void refuse(const char *format, unsigned value)
+{
+    if (!run.refused)
+        snprintf(run.result->message, sizeof run.result->message, format, value);
+    run.refused = true;
+}
+
+static unsigned script_choose(unsigned can, unsigned self)
+{
+    if (script.repeat == 0 && *script.next != '\0') {
+        script.letter = *script.next++;
+        script.repeat = isdigit((unsigned char)*script.next)
+                            ? (unsigned)strtoul(script.next, (char **)&script.next, 10)
+                            : 1;
+        script.fails = *script.next == '!';
+        script.next += script.fails;
+    }
+    if (script.repeat == 0)
+        return one_of(self, can) ? self : lowest(can);
+    script.repeat--;
+    unsigned thread = (unsigned)(script.letter - 'a');
+    if (!one_of(thread, can)) {
+        refuse("the schedule gives access %u to a thread that has ended, or is none",
+               (unsigned)run.accesses + 1);
+        return lowest(can);
+    }
+    return thread;
+}
+
+static bool script_spurious(void)
+{
+    return script.fails && script.repeat == 0;
+}
+
+/* --- coroutines --- */
+
+static unsigned runnable(void)
+{
+    unsigned can = 0;
+    for (unsigned i = 0; i < run.program->threads; i++)
+        can |= (unsigned)!run.thread[i].ended << i;
+    return can;
+}
+
+/* Decides who makes the next access. A replay is asked even where there is only one, since its schedule says so too. */
+static unsigned next_thread(void)
+{
+    unsigned can = runnable();
+    unsigned next = (can & (can - 1)) != 0 || choose == script_choose ? choose(can, run.self) : lowest(can);
+    run.thread[next].chosen = true;
+    return next;
+}
+
+/* Runs another thread; returns when this one has been chosen again. */
+static void switch_to(unsigned thread, struct coroutine *from)
+{
+    run.self = thread;
+    context_switch(&from->where, &run.thread[thread].where);
+}
+
+static void body(void)
+{
+    struct coroutine *const thread = &run.thread[run.self];
+    const unsigned self = run.self;
+    context_arrived(NULL);
+    for (;;) {
+        run.program->run(run.program->arg, self);
+        thread->ended = true;
+        thread->chosen = false;
+        /* Either way this one waits for the next run. */
+        if (runnable() != 0) {
+            switch_to(next_thread(), thread);
+        } else {
+            run.running = false;
+            context_switch(&thread->where, &home);
+        }
+    }
+}
+
+/* --- one run --- */
+
+/* Adds an access to the written schedule. */
+static void write_access(char letter, bool fails)
+{
+    char *text = run.result->schedule;
+    size_t room = sizeof run.result->schedule - run.written;
+    if (run.written > 0 && run.last_letter == (unsigned)letter && !fails) {
+        /* The number behind the letter grows in place. */
+        run.repeated++;
+        size_t end = run.written;
+        while (end > 0 && isdigit((unsigned char)text[end - 1]))
+            end--;
+        run.written =
+            end + (size_t)snprintf(text + end, sizeof run.result->schedule - end, "%u", run.repeated);
+        return;
+    }
+    run.written += (size_t)snprintf(text + run.written, room, fails ? "%c!" : "%c", letter);
+    run.last_letter = fails ? 0 : (unsigned)letter;
+    run.repeated = 1;
+}
+
+static void run_once(void)
+{
+    const struct explore_program *program = run.program;
+    for (unsigned i = 0; i < EXPLORE_THREADS && !run.born; i++)
+        context_make(&run.thread[i].where, run.thread[i].stack, STACK_BYTES, body);
+    run.born = true;
+    for (unsigned i = 0; i < EXPLORE_THREADS; i++) {
+        run.thread[i].ended = i >= program->threads;
+        run.thread[i].chosen = false;
+    }
+    run.accesses = 0;
+    run.written = run.last_letter = 0;
+    run.result->schedule[0] = '\0';
+    run.result->schedules++;
+    run.refused = false;
+    run.self = EXPLORE_THREADS;
+    if (_setjmp(run.ground) == 0) {
+        program->start(program->arg);
+        run.running = true;
+        run.self = next_thread();
+        context_switch(&home, &run.thread[run.self].where);
+        run.self = EXPLORE_THREADS;
+        if (!run.result->failed && !run.refused)
+            program->finish(program->arg);
+    }
+    if (run.accesses > run.result->accesses)
+        run.result->accesses = run.accesses;
+}
+
+void explore_fail(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(run.result->message, sizeof run.result->message, format, args);
+    va_end(args);
+    run.result->failed = true;
+    if (!run.running)
+        _longjmp(run.ground, 1);
+    run.running = run.born = false; /* the threads are left in the middle of something, for ever */
+    struct context nowhere;
+    context_switch(&nowhere, &home);
+    abort();
+}
+
+unsigned explore_self(void)
+{
+    return run.self;
+}
+
+uint64_t explore_now(void)
+{
+    return run.accesses;
+}
+
+void explore_mark(void)
+{
+    run.thread[run.self].first = 0;
+}
+
+uint64_t explore_first(void)
+{
+    return run.thread[run.self].first;
+}
+
+void explore_before(const char *operation, int order, const volatile void *address, const char *file,
+                    int line)
+{
+    if (!run.running)
+        return;
+    struct coroutine *thread = &run.thread[run.self];
+    if (!thread->chosen) {
+        unsigned next = next_thread();
+        if (next != run.self)
+            switch_to(next, thread);
+    }
+    thread->chosen = false;
+    if (++run.accesses > EXPLORE_ACCESSES)
+        explore_fail("no end after %d accesses", EXPLORE_ACCESSES);
+    if (thread->first == 0)
+        thread->first = run.accesses;
+    run.operation = operation;
+    run.order = order;
+    run.address = address;
+    run.file = file;
+    run.line = line;
+    if (choose != depth_choose)
+        write_access((char)('a' + run.self), false);
+}
+
+bool explore_spurious(void)
+{
+    if (!run.running || !choose_spurious())
+        return false;
+    if (choose != depth_choose) {
+        /* Written before: marked now. */
+        if (run.repeated > 1) {
+            run.repeated -= 2; /* one off the number, */
+            write_access((char)('a' + run.self), false);
+        } else {
+            run.written--;
+        }
+        write_access((char)('a' + run.self), true);
+    }
+    return true;
+}
+
+void explore_after(uint64_t value, bool done)
+{
+    static const char *const orders[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
+    if (!run.running || run.trace == NULL)
+        return;
+    const struct explore_program *program = run.program;
+    char where[64], what[64], name[64] = "", meaning[64];
+    const char *slash = strrchr(run.file, '/');
+    snprintf(where, sizeof where, "%s:%d", slash != NULL ? slash + 1 : run.file, run.line);
+    snprintf(what, sizeof what, "%s %s", run.operation, orders[run.order]);
+    snprintf(meaning, sizeof meaning, "%" PRIx64, value);
+    if (program->name != NULL)
+        program->name(program->arg, (const void *)run.address, name, sizeof name);
+    if (program->value != NULL)
+        program->value(program->arg, value, meaning, sizeof meaning);
+    fprintf(run.trace, "%5" PRIu64 " %*s%c%*s  %-18s %-14s %-20s %s%s\n", run.accesses, (int)(2 * run.self),
+            "", 'a' + (int)run.self, (int)(2 * (EXPLORE_THREADS - 1 - run.self)), "", what, name, meaning,
+            where, done ? "" : "  fails");
+}
+
+/* --- many runs --- */
+
+static void on_crash(int number)
+{
+    explore_fail("%s", strsignal(number));
+}
+
+static void catch_crashes(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT};
+    static _Alignas(16) char stack[64 << 10];
+    static bool caught;
+    if (caught)
+        return;
+    caught = true;
+    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    sigaltstack(&alternate, NULL);
+    struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
+    for (unsigned i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &action, NULL);
+}
+
+static void begin(const struct explore_program *program, struct explore_result *result,
+                  unsigned (*how)(unsigned, unsigned), bool (*spuriously)(void))
+{
+    memset(result, 0, offsetof(struct explore_result, message));
+    result->message[0] = result->schedule[0] = '\0';
+    run.program = program;
+    run.result = result;
+    run.trace = NULL;
+    choose = how;
+    choose_spurious = spuriously;
+}
+
+/* A failed run of explore_all() has not written its schedule: run it once more, by its decisions. */
+static void write_down(struct explore_result *result);
+
+void explore_all(const struct explore_program *program, unsigned preemptions, unsigned spurious,
+                 struct explore_result *result)
+{
+    begin(program, result, depth_choose, depth_spurious);
+    catch_crashes();
+    depth.known = 0;
+    depth.bound = preemptions;
+    depth.failures_bound = spurious;
+    do {
+        depth.at = depth.preemptions = depth.failures = 0;
+        run_once();
+    } while (!result->failed && depth_next());
+    if (result->failed)
+        write_down(result);
+}
+
+static unsigned repeat_choose(unsigned can, unsigned self)
+{
+    return depth_choose(can, self);
+}
+
+static void write_down(struct explore_result *result)
+{
+    uint64_t schedules = result->schedules;
+    choose = repeat_choose; /* the same decisions, but not the way that leaves out writing */
+    result->failed = false;
+    depth.at = depth.preemptions = depth.failures = 0;
+    run_once();
+    result->schedules = schedules;
+    if (!result->failed) {
+        result->failed = true;
+        snprintf(result->message, sizeof result->message,
+                 "failed once, but not when it was run again: the program "
+                 "does not do the same each time");
+    }
+}
+
+void explore_random(const struct explore_program *program, unsigned changes, uint64_t seed, uint64_t runs,
+                    struct explore_result *result)
+{
+    begin(program, result, chance_choose, chance_spurious);
+    catch_crashes();
+    if (changes > sizeof chance.change_at / sizeof chance.change_at[0])
+        changes = sizeof chance.change_at / sizeof chance.change_at[0];
+    chance.state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    chance.changes = changes;
+    for (uint64_t i = 0; i < runs && !result->failed; i++) {
+        chance.lowest = 100;
+        for (unsigned t = 0; t < EXPLORE_THREADS; t++)
+            chance.priority[t] = 101 + (unsigned)(chance_draw() % 1000) * EXPLORE_THREADS + t;
+        for (unsigned c = 0; c < changes; c++)
+            chance.change_at[c] = 1 + chance_draw() % (result->accesses + 1);
+        run_once();
+    }
+}
+
+void explore_bytes(const struct explore_program *program, const uint8_t *first, size_t n,
+                   struct explore_result *result)
+{
+    begin(program, result, bytes_choose, bytes_spurious);
+    bytes.next = first;
+    bytes.end = first + n;
+    run_once();
+}
+
+bool explore_replay(const struct explore_program *program, const char *schedule, FILE *trace,
+                    struct explore_result *result)
+{
+    begin(program, result, script_choose, script_spurious);
+    catch_crashes();
+    script.next = schedule;
+    script.repeat = 0;
+    script.fails = false;
+    run.trace = trace;
+    for (const char *c = schedule; *c != '\0'; c++)
+        if (!isdigit((unsigned char)*c) && *c != '!' && (*c < 'a' || *c >= 'a' + (int)program->threads)) {
+            snprintf(result->message, sizeof result->message,
+                     "'%c' in the schedule is no thread of this program: a to %c", *c,
+                     'a' + (int)program->threads - 1);
+            return false;
+        }
+    run_once();
+    return !run.refused;
+}
