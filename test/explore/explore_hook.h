@@ -11,7 +11,7 @@
 #define EXPLORE_BEFORE(operation, order, p) explore_before(operation, order, (p), __FILE__, __LINE__)
 
 #define weir__load(p, order)                                                                                 \
-    ({                                                                                                       \
+    __extension__({                                                                                          \
         __typeof__(p) explore_p = (p);                                                                       \
         EXPLORE_BEFORE("load", order, explore_p);                                                            \
         __typeof__(*explore_p) explore_v = (__typeof__(*explore_p))mutant_load(                              \
@@ -22,7 +22,7 @@
     })
 
 #define weir__store(p, v, order)                                                                             \
-    ({                                                                                                       \
+    __extension__({                                                                                          \
         __typeof__(p) explore_p = (p);                                                                       \
         __typeof__(*explore_p) explore_v = (v);                                                              \
         EXPLORE_BEFORE("store", order, explore_p);                                                           \
@@ -31,7 +31,7 @@
     })
 
 #define EXPLORE_RMW(name, builtin, p, v, order)                                                              \
-    ({                                                                                                       \
+    __extension__({                                                                                          \
         __typeof__(p) explore_p = (p);                                                                       \
         __typeof__(*explore_p) explore_v = (v);                                                              \
         EXPLORE_BEFORE(name, order, explore_p);                                                              \
@@ -46,7 +46,7 @@
 #define weir__fetch_and(p, v, order) EXPLORE_RMW("fetch_and", __atomic_fetch_and, p, v, order)
 
 #define weir__cas(p, expected, desired, order, failed)                                                       \
-    ({                                                                                                       \
+    __extension__({                                                                                          \
         __typeof__(p) explore_p = (p);                                                                       \
         __typeof__(*explore_p) explore_v = (desired);                                                        \
         EXPLORE_BEFORE("cas", order, explore_p);                                                             \
@@ -58,7 +58,7 @@
     })
 
 #define weir__cas16(p, expected, desired)                                                                    \
-    ({                                                                                                       \
+    __extension__({                                                                                          \
         EXPLORE_BEFORE("cas16", __ATOMIC_ACQ_REL, (p));                                                      \
         bool explore_done = !explore_spurious() && (p)[0] == (expected)[0] && (p)[1] == (expected)[1];       \
         if (explore_done) {                                                                                  \
