@@ -119,7 +119,8 @@ static void consume(uint64_t *random)
             stress_fail("del_first_init left its node marked as on a list");
         break;
     case 1:
-        node = weir_load_acquire(&lists[0].first);
+        /* Relaxed: that del_first_this acquires is for it to do. */
+        node = weir_load_relaxed(&lists[0].first);
         if (node && !weir_llist_del_first_this(&lists[0], node))
             return;
         break;

@@ -288,7 +288,7 @@ static inline bool weir__counted_remove_all(struct weir__tagged *head, const str
     return true;
 }
 
-#endif
+#endif /* packed */
 
 /* The first nodes of a stack: what comes after `last`, and how many they are. */
 struct weir__run {
