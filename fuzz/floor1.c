@@ -255,7 +255,7 @@ static void put_chain(enum place place, const struct chain *chain)
     struct object *first = &objects[chain->at[0]], *last = &objects[chain->at[chain->n - 1]];
     if (is_list(place)) {
         bool was_empty = weir_llist_add_batch(&first->link, &last->link, &lists[place - LIST_0]);
-        same("was empty", model[place].n == 0, was_empty);
+        same("weir_llist_add_batch of the chain, was empty", model[place].n == 0, was_empty);
     } else if (is_pool(place)) {
         weir_pool_put_batch(&pools[place - POOL_0], &first->node, &last->node, chain->n);
     } else {
@@ -621,6 +621,25 @@ static const struct operation {
     {"weir_magazine_of_node", MAGAZINE, op_magazine_of_node},
 };
 
+/*
+ * Which operations met a place with how many objects, and compare-and-swaps that fail: libFuzzer takes what is
+ * counted here for coverage, keeps inputs that lead to new combinations, and goes on from them.
+ */
+enum { OPERATIONS = sizeof operations / sizeof *operations, SIZES = 5 };
+
+__attribute__((used, section("__libfuzzer_extra_counters"))) static uint8_t met[OPERATIONS][SIZES][2];
+
+static void count_what_is_met(unsigned operation)
+{
+    unsigned n = model[step.place].n;
+    unsigned size = n == 0                          ? 0
+                    : n == 1                        ? 1
+                    : n <= WEIR_POOL_DECAY_STEP     ? 2
+                    : n <= 2 * WEIR_POOL_DECAY_STEP ? 3
+                                                    : 4;
+    met[operation][size][fuzz_cas_failures != 0] = 1;
+}
+
 /* --- where everything is, after each step ----------------------------------------------------------------------- */
 
 static void check_list(enum place place)
@@ -720,7 +739,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     start();
     for (unsigned i = 0; i < STEPS && size >= STEP_BYTES; i++, data += STEP_BYTES, size -= STEP_BYTES) {
-        const struct operation *operation = &operations[data[0] % (sizeof operations / sizeof *operations)];
+        const struct operation *operation = &operations[data[0] % OPERATIONS];
         step = (struct step){.name = operation->name,
                              .number = i,
                              .place = operation->place,
@@ -733,6 +752,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             print_step();
             fprintf(stderr, "\n");
         }
+        count_what_is_met((unsigned)(operation - operations));
         operation->run();
         fuzz_cas_failures = 0;
         check_all();
