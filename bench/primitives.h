@@ -41,6 +41,7 @@ struct job {
 struct cell {
     uint64_t operations; /* adds, pairs, or nodes popped and pushed back: of all threads */
     double seconds;
+    double slowest;         /* operations of the thread that did fewest, as a share of an even one */
     uint64_t refused;       /* removals that got nothing although there was something */
     double refused_longest; /* seconds that a thread went on getting nothing */
     char failure[128];      /* empty: it ran, and no node was lost */
@@ -70,6 +71,8 @@ struct contender_type {
     /* Makes it empty, in PLACE_BYTES zeroed bytes aligned to 128, or elsewhere. */
     void *(*open)(void *place);
     void (*put)(void *structure, struct node *node);
+    /* Several, linked; NULL: it has no such operation. */
+    void (*put_batch)(void *structure, struct node *first, struct node *last);
     /* Takes everything, counted. May be called by several threads if the structure has ADD_TAKE. */
     size_t (*drain)(void *structure);
     void (*run[WORKLOADS])(struct worker *worker); /* NULL: it has no such operation */

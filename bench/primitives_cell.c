@@ -41,10 +41,13 @@ static void *worker_main(void *arg)
 static void add_and_count(struct worker *worker)
 {
     const struct contender_type *contender = worker->crew->contender;
-    for (unsigned i = 0; i < CHECKED_NODES; i++) {
-        contender->put(worker->structure, &worker->nodes[i]);
-        if (i % TAKE_EVERY == TAKE_EVERY - 1)
-            worker->counted += contender->drain(worker->structure);
+    for (unsigned i = 0; i < CHECKED_NODES; i += TAKE_EVERY) {
+        struct node *nodes = &worker->nodes[i];
+        if (contender->put_batch != NULL) /* its nodes are linked already */
+            contender->put_batch(worker->structure, &nodes[TAKE_EVERY / 2], &nodes[TAKE_EVERY - 1]);
+        for (unsigned k = 0; k < (contender->put_batch != NULL ? TAKE_EVERY / 2 : TAKE_EVERY); k++)
+            contender->put(worker->structure, &nodes[k]);
+        worker->counted += contender->drain(worker->structure);
     }
 }
 
@@ -73,6 +76,7 @@ static size_t join_workers(struct cell *cell, struct crew *crew, unsigned thread
 {
     double first = 0, last = 0;
     size_t counted = 0;
+    uint64_t fewest = UINT64_MAX;
     for (unsigned i = 0; i < threads; i++) {
         struct worker *worker = &crew->worker[i];
         pthread_join(worker->thread, NULL);
@@ -82,12 +86,16 @@ static size_t join_workers(struct cell *cell, struct crew *crew, unsigned thread
             last = worker->end;
         if (worker->refused_longest > cell->refused_longest)
             cell->refused_longest = worker->refused_longest;
+        if (worker->operations < fewest)
+            fewest = worker->operations;
         cell->operations += worker->operations;
         cell->refused += worker->refused;
         counted += worker->counted;
     }
     pthread_barrier_destroy(&crew->line);
     cell->seconds = last - first;
+    if (cell->operations != 0)
+        cell->slowest = (double)fewest * threads / (double)cell->operations;
     return counted;
 }
 

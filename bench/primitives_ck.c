@@ -52,14 +52,23 @@ static void mpmc_run_pair(struct worker *worker)
     loop_pair(worker, mpmc_push, mpmc_pop);
 }
 
-const struct contender_type ck_upmc = {"ck_upmc",
-                                       "ck_stack, upmc",
-                                       PEER,
-                                       true,
-                                       0,
-                                       ck_open,
-                                       ck_put,
-                                       ck_drain,
-                                       .run = {[ADD_TAKE] = upmc_run_add}};
+const struct contender_type ck_upmc = {
+    .id = "ck_upmc",
+    .name = "ck_stack, upmc",
+    .kind = PEER,
+    .on_request = true,
+    .open = ck_open,
+    .put = ck_put,
+    .drain = ck_drain,
+    .run = {[ADD_TAKE] = upmc_run_add},
+};
 const struct contender_type ck_mpmc = {
-    "ck_mpmc", "ck_stack, mpmc", PEER, true, 0, ck_open, ck_put, ck_drain, .run = {[PAIR] = mpmc_run_pair}};
+    .id = "ck_mpmc",
+    .name = "ck_stack, mpmc",
+    .kind = PEER,
+    .on_request = true,
+    .open = ck_open,
+    .put = ck_put,
+    .drain = ck_drain,
+    .run = {[PAIR] = mpmc_run_pair},
+};

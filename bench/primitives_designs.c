@@ -57,15 +57,15 @@ static void counter_run_bulk(struct worker *worker)
     loop_bulk(worker, counter_move);
 }
 
-const struct contender_type design_counter = {"counter",
-                                              "A: stack, counter beside it",
-                                              DESIGN,
-                                              false,
-                                              0,
-                                              counter_open,
-                                              counter_put,
-                                              counter_drain,
-                                              .run = {[PAIR] = counter_run_pair, [BULK] = counter_run_bulk}};
+const struct contender_type design_counter = {
+    .id = "counter",
+    .name = "A: stack, counter beside it",
+    .kind = DESIGN,
+    .open = counter_open,
+    .put = counter_put,
+    .drain = counter_drain,
+    .run = {[PAIR] = counter_run_pair, [BULK] = counter_run_bulk},
+};
 
 /* --- stash --- */
 
@@ -123,15 +123,15 @@ static void stash_run_bulk(struct worker *worker)
     loop_bulk(worker, stash_move);
 }
 
-const struct contender_type design_stash = {"stash",
-                                            "B: stash behind a flag",
-                                            DESIGN,
-                                            false,
-                                            0,
-                                            stash_open,
-                                            stash_put,
-                                            stash_drain,
-                                            .run = {[PAIR] = stash_run_pair, [BULK] = stash_run_bulk}};
+const struct contender_type design_stash = {
+    .id = "stash",
+    .name = "B: stash behind a flag",
+    .kind = DESIGN,
+    .open = stash_open,
+    .put = stash_put,
+    .drain = stash_drain,
+    .run = {[PAIR] = stash_run_pair, [BULK] = stash_run_bulk},
+};
 
 /* --- mutex --- */
 
@@ -184,12 +184,12 @@ static void mutex_run_bulk(struct worker *worker)
     loop_bulk(worker, mutex_move);
 }
 
-const struct contender_type design_mutex = {"mutex_pool",
-                                            "D: list, count, mutex",
-                                            DESIGN,
-                                            false,
-                                            0,
-                                            mutex_open,
-                                            mutex_put,
-                                            mutex_drain,
-                                            .run = {[PAIR] = mutex_run_pair, [BULK] = mutex_run_bulk}};
+const struct contender_type design_mutex = {
+    .id = "mutex_pool",
+    .name = "D: list, count, mutex",
+    .kind = DESIGN,
+    .open = mutex_open,
+    .put = mutex_put,
+    .drain = mutex_drain,
+    .run = {[PAIR] = mutex_run_pair, [BULK] = mutex_run_bulk},
+};

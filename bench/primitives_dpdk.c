@@ -125,18 +125,36 @@ static void bulk_standard(struct worker *worker)
 }
 
 static const struct contender_type contenders[] = {
-    {"rte_stack_lf", "", PEER, true, 0, open_lock_free, put, empty,
-     .run = {[PAIR] = pair_lock_free, [BULK] = bulk_lock_free}},
-    {"rte_stack_std", "", PEER, true, 0, open_standard, put, empty,
-     .run = {[PAIR] = pair_standard, [BULK] = bulk_standard}},
+    {
+        .id = "rte_stack_lf",
+        .name = "",
+        .kind = PEER,
+        .on_request = true,
+        .open = open_lock_free,
+        .put = put,
+        .drain = empty,
+        .run = {[PAIR] = pair_lock_free, [BULK] = bulk_lock_free},
+    },
+    {
+        .id = "rte_stack_std",
+        .name = "",
+        .kind = PEER,
+        .on_request = true,
+        .open = open_standard,
+        .put = put,
+        .drain = empty,
+        .run = {[PAIR] = pair_standard, [BULK] = bulk_standard},
+    },
 };
 
-static bool start_dpdk(char *program)
+static bool start_dpdk(char *program, unsigned cpu)
 {
-    /* No huge pages, no devices, no files: only the stacks are wanted. */
+    /* No huge pages, no devices, no files: only the stacks are wanted. Its one core is where the program sleeps. */
+    char lcores[32];
+    snprintf(lcores, sizeof lcores, "0@%u", cpu);
     char *eal[] = {program,
-                   (char *)"-l",
-                   (char *)"0",
+                   (char *)"--lcores",
+                   lcores,
                    (char *)"--no-huge",
                    (char *)"--no-pci",
                    (char *)"--no-shconf",
@@ -162,9 +180,9 @@ int main(int argc, char **argv)
     static struct machine machine;
     char request;
 
-    if (argc < 2 || !start_dpdk(argv[0]))
+    machine_cpus(&machine); /* first: DPDK keeps the calling thread on one of them */
+    if (argc < 2 || !start_dpdk(argv[0], machine.cpu[0]))
         return 1;
-    machine_cpus(&machine);
     while ((request = child_request()) != '\0') {
         struct cell cell;
         int contender;

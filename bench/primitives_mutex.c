@@ -75,6 +75,11 @@ static void put(void *structure, struct node *node)
     push(structure, node);
 }
 
+static void put_batch(void *structure, struct node *first, struct node *last)
+{
+    push_batch(structure, first, last);
+}
+
 static size_t drain(void *structure)
 {
     return chain_length(take(structure));
@@ -100,12 +105,13 @@ static void run_bulk(struct worker *worker)
     loop_bulk(worker, move);
 }
 
-const struct contender_type mutex_list = {"mutex",
-                                          "list behind a mutex",
-                                          PEER,
-                                          false,
-                                          0,
-                                          open_list,
-                                          put,
-                                          drain,
-                                          .run = {run_add, run_batch, run_pair, run_bulk}};
+const struct contender_type mutex_list = {
+    .id = "mutex",
+    .name = "list behind a mutex",
+    .kind = PEER,
+    .open = open_list,
+    .put = put,
+    .put_batch = put_batch,
+    .drain = drain,
+    .run = {[ADD_TAKE] = run_add, [ADD_BATCH] = run_batch, [PAIR] = run_pair, [BULK] = run_bulk},
+};

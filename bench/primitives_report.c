@@ -5,6 +5,7 @@
 #include "primitives.h"
 
 #define NAME_WIDTH 28
+#define SLOWER_OF_TWO " Slower of 2: what the slower of two threads did, of an even share."
 
 /* A cell's figure over the rounds: nanoseconds, or millions per second. */
 static struct spread figure(const struct primitives_results *results, const struct table_result *result,
@@ -62,6 +63,21 @@ static void machine_line(char text[400], const struct machine *machine)
              BENCH_URCU_VERSION);
 }
 
+/* What the slowest thread did, as a share of an even one: the median of the rounds. */
+static double slowest(const struct primitives_results *results, const struct table_result *result,
+                      unsigned row, unsigned column)
+{
+    double value[ROUNDS_MAX];
+    for (unsigned round = 0; round < results->rounds; round++)
+        value[round] = result->cells[(round * ROWS_MAX + row) * COLUMNS_MAX + column].slowest;
+    return spread_of(value, results->rounds).median;
+}
+
+static bool has_two_threads(const struct table *table)
+{
+    return table->columns == 4;
+}
+
 static const char *state_name(const struct goal *goal, bool peers)
 {
     return goal->state == MET       ? "met"
@@ -87,6 +103,8 @@ static void print_row(FILE *to, const struct primitives_results *results, const 
         fprintf(to, value.median < 1000 ? "%8.1f" : "%8.0f", value.median);
         fprintf(to, ratio.median < 9.995 ? " %4.2f" : " %4.1f", ratio.median);
     }
+    if (has_two_threads(table))
+        fprintf(to, "%9.0f %%", slowest(results, result, row, 1) * 100);
     fputc('\n', to);
     if (!any_refusals(results, result, row))
         return;
@@ -116,10 +134,10 @@ static void print_table(FILE *to, const struct primitives_results *results, cons
         heading(text, table, column);
         fprintf(to, " %12s", text);
     }
-    fputc('\n', to);
+    fputs(has_two_threads(table) ? "  slower of 2\n" : "\n", to);
     for (unsigned row = 0; row < ROWS_MAX && table->row[row] != NULL; row++)
         print_row(to, results, result, row);
-    fprintf(to, "  %s\n", table->note);
+    fprintf(to, "  %s%s\n", table->note, has_two_threads(table) ? SLOWER_OF_TWO : "");
 }
 
 void primitives_report(FILE *to, const struct primitives_results *results)
@@ -175,6 +193,8 @@ static void markdown_row(FILE *to, const struct primitives_results *results,
             fprintf(to, ratio < 9.995 ? " (%.2f)" : " (%.1f)", ratio);
         fputs(" |", to);
     }
+    if (has_two_threads(table))
+        fprintf(to, " %.0f %% |", slowest(results, result, row, 1) * 100);
     fputc('\n', to);
     if (!any_refusals(results, result, row))
         return;
@@ -188,6 +208,7 @@ static void markdown_row(FILE *to, const struct primitives_results *results,
             else
                 fprintf(to, " %.2f ms |", longest * 1e3);
         }
+        fputs(has_two_threads(table) ? " |" : "", to);
         fputc('\n', to);
     }
 }
@@ -218,13 +239,13 @@ void primitives_markdown(FILE *to, const struct primitives_results *results)
             heading(text, result->table, column);
             fprintf(to, " %s |", text);
         }
-        fputs("\n|---|", to);
+        fputs(has_two_threads(result->table) ? " slower of 2 |\n|---|--:|" : "\n|---|", to);
         for (unsigned column = 0; column < result->table->columns; column++)
             fputs("--:|", to);
         fputc('\n', to);
         for (unsigned row = 0; row < ROWS_MAX && result->table->row[row] != NULL; row++)
             markdown_row(to, results, result, row);
-        fprintf(to, "\n%s\n", result->table->note);
+        fprintf(to, "\n%s%s\n", result->table->note, has_two_threads(result->table) ? SLOWER_OF_TWO : "");
     }
 }
 
@@ -258,8 +279,9 @@ static void json_cell(FILE *to, const struct primitives_results *results, const 
     refusals(results, result, row, column, &share, &longest);
     fprintf(to,
             "          {\"threads\": %u, \"batch\": %u, \"median\": %.3f, \"min\": %.3f, \"max\": %.3f, "
-            "\"ratio\": %.3f, \"refused\": %.6f, \"longest_refusal_ms\": %.4f}%s\n",
-            job->threads, job->batch, value.median, value.min, value.max, ratio.median, share, longest * 1e3,
+            "\"ratio\": %.3f, \"slowest_share\": %.3f, \"refused\": %.6f, \"longest_refusal_ms\": %.4f}%s\n",
+            job->threads, job->batch, value.median, value.min, value.max, ratio.median,
+            slowest(results, result, row, column), share, longest * 1e3,
             column + 1 < result->table->columns ? "," : "");
 }
 

@@ -9,19 +9,37 @@
 #define CK_UPMC ck_upmc
 #define CK_MPMC ck_mpmc
 #else
-static const struct contender_type no_upmc = {"ck_upmc", "ck_stack, upmc", PEER, true, 0, NULL, NULL, NULL,
-                                              {0}};
-static const struct contender_type no_mpmc = {"ck_mpmc", "ck_stack, mpmc", PEER, true, 0, NULL, NULL, NULL,
-                                              {0}};
+static const struct contender_type no_upmc = {
+    .id = "ck_upmc",
+    .name = "ck_stack, upmc",
+    .kind = PEER,
+    .on_request = true,
+};
+static const struct contender_type no_mpmc = {
+    .id = "ck_mpmc",
+    .name = "ck_stack, mpmc",
+    .kind = PEER,
+    .on_request = true,
+};
 #define CK_UPMC no_upmc
 #define CK_MPMC no_mpmc
 #endif
 
 /* In a program beside this one: primitives_dpdk.c. */
 static const struct contender_type rte_lock_free = {
-    "rte_stack_lf", "DPDK rte_stack, lock-free", PEER, true, 1, NULL, NULL, NULL, {0}};
+    .id = "rte_stack_lf",
+    .name = "DPDK rte_stack, lock-free",
+    .kind = PEER,
+    .on_request = true,
+    .elsewhere = 1,
+};
 static const struct contender_type rte_standard = {
-    "rte_stack_std", "DPDK rte_stack, spinlock", PEER, true, 2, NULL, NULL, NULL, {0}};
+    .id = "rte_stack_std",
+    .name = "DPDK rte_stack, spinlock",
+    .kind = PEER,
+    .on_request = true,
+    .elsewhere = 2,
+};
 
 /* clang-format off */
 #define FOR_THREADS(workload, batch) \

@@ -61,15 +61,14 @@ static void lfs_run_pair(struct worker *worker)
 }
 
 const struct contender_type CONTENDER(lfstack_inlined, lfstack_called) = {
-    CONTENDER("lfstack", "lfstack_called"),
-    CONTENDER("liburcu lfstack", "liburcu lfstack, called"),
-    PEER,
-    false,
-    0,
-    lfs_open,
-    lfs_put,
-    lfs_drain,
-    .run = {[ADD_TAKE] = lfs_run_add, [PAIR] = lfs_run_pair}};
+    .id = CONTENDER("lfstack", "lfstack_called"),
+    .name = CONTENDER("liburcu lfstack", "liburcu lfstack, called"),
+    .kind = PEER,
+    .open = lfs_open,
+    .put = lfs_put,
+    .drain = lfs_drain,
+    .run = {[ADD_TAKE] = lfs_run_add, [PAIR] = lfs_run_pair},
+};
 
 /* --- wfstack --- */
 
@@ -125,12 +124,11 @@ static void wfs_run_pair(struct worker *worker)
 }
 
 const struct contender_type CONTENDER(wfstack_inlined, wfstack_called) = {
-    CONTENDER("wfstack", "wfstack_called"),
-    CONTENDER("liburcu wfstack", "liburcu wfstack, called"),
-    PEER,
-    false,
-    0,
-    wfs_open,
-    wfs_put,
-    wfs_drain,
-    .run = {[ADD_TAKE] = wfs_run_add, [PAIR] = wfs_run_pair}};
+    .id = CONTENDER("wfstack", "wfstack_called"),
+    .name = CONTENDER("liburcu wfstack", "liburcu wfstack, called"),
+    .kind = PEER,
+    .open = wfs_open,
+    .put = wfs_put,
+    .drain = wfs_drain,
+    .run = {[ADD_TAKE] = wfs_run_add, [PAIR] = wfs_run_pair},
+};

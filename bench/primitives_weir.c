@@ -35,6 +35,11 @@ static void llist_put(void *head, struct node *node)
     llist_add(head, node);
 }
 
+static void llist_put_batch(void *structure, struct node *first, struct node *last)
+{
+    llist_batch(structure, first, last);
+}
+
 static size_t llist_drain(void *head)
 {
     return chain_length(llist_take(head));
@@ -56,20 +61,35 @@ static void llist_run_link(struct worker *worker)
 }
 
 const struct contender_type weir_llist_add_one = {
-    "weir_llist", "weir_llist_add, _del_all",         WEIR, false, 0, llist_open, llist_put,
-    llist_drain,  .run = {[ADD_TAKE] = llist_run_add}};
-const struct contender_type weir_llist_batch = {"weir_llist_batch",
-                                                "weir_llist_add_batch",
-                                                WEIR,
-                                                false,
-                                                0,
-                                                llist_open,
-                                                llist_put,
-                                                llist_drain,
-                                                .run = {[ADD_BATCH] = llist_run_batch}};
+    .id = "weir_llist",
+    .name = "weir_llist_add, _del_all",
+    .kind = WEIR,
+    .open = llist_open,
+    .put = llist_put,
+    .put_batch = llist_put_batch,
+    .drain = llist_drain,
+    .run = {[ADD_TAKE] = llist_run_add},
+};
+const struct contender_type weir_llist_batch = {
+    .id = "weir_llist_batch",
+    .name = "weir_llist_add_batch",
+    .kind = WEIR,
+    .open = llist_open,
+    .put = llist_put,
+    .put_batch = llist_put_batch,
+    .drain = llist_drain,
+    .run = {[ADD_BATCH] = llist_run_batch},
+};
 const struct contender_type weir_llist_link = {
-    "weir_llist_link", "... and linking the nodes",          WEIR, false, 0, llist_open, llist_put,
-    llist_drain,       .run = {[ADD_BATCH] = llist_run_link}};
+    .id = "weir_llist_link",
+    .name = "... and linking the nodes",
+    .kind = WEIR,
+    .open = llist_open,
+    .put = llist_put,
+    .put_batch = llist_put_batch,
+    .drain = llist_drain,
+    .run = {[ADD_BATCH] = llist_run_link},
+};
 
 #define CONTENDER(wide, packed) wide
 #else
@@ -125,6 +145,11 @@ static void stack_put(void *stack, struct node *node)
     stack_push(stack, node);
 }
 
+static void stack_put_batch(void *structure, struct node *first, struct node *last)
+{
+    stack_batch(structure, first, last);
+}
+
 static size_t stack_drain(void *stack)
 {
     return chain_length(stack_take(stack));
@@ -151,15 +176,18 @@ static void stack_run_bulk(struct worker *worker)
 }
 
 const struct contender_type CONTENDER(weir_stack_wide, weir_stack_packed) = {
-    CONTENDER("weir_stack", "weir_stack_packed"),
-    CONTENDER("weir_stack", "weir_stack, packed"),
-    WEIR,
-    false,
-    0,
-    stack_open,
-    stack_put,
-    stack_drain,
-    .run = {stack_run_add, stack_run_batch, stack_run_pair, stack_run_bulk}};
+    .id = CONTENDER("weir_stack", "weir_stack_packed"),
+    .name = CONTENDER("weir_stack", "weir_stack, packed"),
+    .kind = WEIR,
+    .open = stack_open,
+    .put = stack_put,
+    .put_batch = stack_put_batch,
+    .drain = stack_drain,
+    .run = {[ADD_TAKE] = stack_run_add,
+            [ADD_BATCH] = stack_run_batch,
+            [PAIR] = stack_run_pair,
+            [BULK] = stack_run_bulk},
+};
 
 /* --- pool --- */
 
@@ -212,12 +240,11 @@ static void pool_run_bulk(struct worker *worker)
 }
 
 const struct contender_type CONTENDER(weir_pool_wide, weir_pool_packed) = {
-    CONTENDER("weir_pool", "weir_pool_packed"),
-    CONTENDER("weir_pool", "weir_pool, packed"),
-    WEIR,
-    false,
-    0,
-    pool_open,
-    pool_put,
-    pool_drain,
-    .run = {[PAIR] = pool_run_pair, [BULK] = pool_run_bulk}};
+    .id = CONTENDER("weir_pool", "weir_pool_packed"),
+    .name = CONTENDER("weir_pool", "weir_pool, packed"),
+    .kind = WEIR,
+    .open = pool_open,
+    .put = pool_put,
+    .drain = pool_drain,
+    .run = {[PAIR] = pool_run_pair, [BULK] = pool_run_bulk},
+};
