@@ -39,8 +39,8 @@ struct job {
 };
 
 struct cell {
-    uint64_t operations; /* adds, pairs, or nodes popped and pushed back: of all threads */
-    double seconds;
+    uint64_t operations;    /* adds, pairs, or nodes popped and pushed back: of all threads */
+    double seconds;         /* of one thread: without the time in which others had its CPU */
     double slowest;         /* operations of the thread that did fewest, as a share of an even one */
     uint64_t refused;       /* removals that got nothing although there was something */
     double refused_longest; /* seconds that a thread went on getting nothing */
@@ -54,7 +54,7 @@ struct worker {
     const uint32_t *stop;
     uint64_t operations, refused;
     double refused_longest;
-    double start, end;
+    double start, end, cpu; /* seconds; cpu: that it has had a CPU */
     unsigned number;
     size_t counted;
     pthread_t thread;

@@ -26,13 +26,22 @@ static struct {
     struct crew crew;
 } all;
 
+static double cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *worker = arg;
     machine_pin(worker->crew->machine, worker->number);
     pthread_barrier_wait(&worker->crew->line);
     worker->start = seconds_now();
+    worker->cpu = cpu_seconds();
     worker->crew->body(worker);
+    worker->cpu = cpu_seconds() - worker->cpu;
     worker->end = seconds_now();
     return NULL;
 }
@@ -93,7 +102,7 @@ static size_t join_workers(struct cell *cell, struct crew *crew, unsigned thread
         counted += worker->counted;
     }
     pthread_barrier_destroy(&crew->line);
-    cell->seconds = last - first;
+    cell->seconds = threads == 1 ? crew->worker[0].cpu : last - first;
     if (cell->operations != 0)
         cell->slowest = (double)fewest * threads / (double)cell->operations;
     return counted;

@@ -112,12 +112,12 @@ static void print_row(FILE *to, const struct primitives_results *results, const 
     fprintf(to, "    %-*s", NAME_WIDTH - 2, "gets refused, %");
     for (unsigned column = 0; column < table->columns; column++) {
         refusals(results, result, row, column, &share, &longest);
-        fprintf(to, "%8.1f     ", share * 100);
+        fprintf(to, column + 1 < table->columns ? "%8.1f     " : "%8.1f", share * 100);
     }
     fprintf(to, "\n    %-*s", NAME_WIDTH - 2, "longest refusal, ms");
     for (unsigned column = 0; column < table->columns; column++) {
         refusals(results, result, row, column, &share, &longest);
-        fprintf(to, "%8.2f     ", longest * 1e3);
+        fprintf(to, column + 1 < table->columns ? "%8.2f     " : "%8.2f", longest * 1e3);
     }
     fputc('\n', to);
 }
@@ -161,8 +161,10 @@ void primitives_report(FILE *to, const struct primitives_results *results)
         if (results->table[i].cells != NULL)
             print_table(to, results, &results->table[i]);
 
-    fputs("\nSummary\n-------\n", to);
     unsigned n = primitives_summary(goals, results);
+    if (n == 0)
+        return;
+    fputs("\nSummary\n-------\n", to);
     for (unsigned i = 0; i < n; i++) {
         char value[16] = "-", range[32] = "";
         if (goals[i].state != NOT_RUN) {
@@ -224,12 +226,20 @@ void primitives_markdown(FILE *to, const struct primitives_results *results)
         "Measured on: %s. Medians of %u rounds of %u ms per cell; other programs used %.1f %% of the CPUs.\n",
         text, results->rounds, results->options->milliseconds,
         results->noise.others > 0 ? results->noise.others * 100 : 0);
-    fputs("\n| target | figure | half of the rounds | best of the others | |\n|---|--:|--:|---|---|\n", to);
     unsigned n = primitives_summary(goals, results);
-    for (unsigned i = 0; i < n; i++)
-        fprintf(to, "| %s: %s | %.2f | %.2f to %.2f | %s | %s |\n", goals[i].figure, goals[i].target,
-                goals[i].value.median, goals[i].value.low, goals[i].value.high, goals[i].note,
-                state_name(&goals[i], results->options->peers));
+    if (n != 0)
+        fputs("\n| target | figure | half of the rounds | best of the others | |\n|---|--:|--:|---|---|\n",
+              to);
+    for (unsigned i = 0; i < n; i++) {
+        const struct goal *goal = &goals[i];
+        fprintf(to, "| %s: %s |", goal->figure, goal->target);
+        if (goal->state != NOT_RUN)
+            fprintf(to, " %.2f | %.2f to %.2f | %s |", goal->value.median, goal->value.low, goal->value.high,
+                    goal->note);
+        else
+            fputs(" | | |", to);
+        fprintf(to, " %s |\n", state_name(goal, results->options->peers));
+    }
     for (unsigned i = 0; i < TABLES; i++) {
         const struct table_result *result = &results->table[i];
         if (result->cells == NULL)
