@@ -47,6 +47,7 @@ struct machine {
     unsigned cpus;      /* that this process may use */
     unsigned cpu[1024]; /* their numbers */
     unsigned cpus_on_line;
+    bool guest;    /* a virtual machine */
     size_t memory; /* bytes */
     char kernel[80], libc[80], compiler[80];
     char percpu_mode[8];
@@ -54,6 +55,8 @@ struct machine {
 };
 
 void machine_describe(struct machine *machine);
+/* Only the CPUs. */
+void machine_cpus(struct machine *machine);
 /* Keeps the calling thread on the n-th CPU that the process may use, counted round and round. */
 void machine_pin(const struct machine *machine, unsigned n);
 
@@ -78,6 +81,7 @@ struct spread {
     double median, min, max, low, high;
 };
 
+/* spread.c */
 struct spread spread_of(const double values[], size_t n);
 
 /* --- deferred.c: allocate, write the first byte, hand over --- */

@@ -16,7 +16,7 @@
 
 #define CPU_NUMBERS 8192
 
-static void describe_cpus(struct machine *machine)
+void machine_cpus(struct machine *machine)
 {
     size_t bytes = CPU_ALLOC_SIZE(CPU_NUMBERS);
     cpu_set_t *allowed = CPU_ALLOC(CPU_NUMBERS);
@@ -61,6 +61,19 @@ static void describe_model(char model[128])
         fclose(file);
 }
 
+/* x86 says so among the CPU's features. */
+static bool is_guest(void)
+{
+    char word[64];
+    bool found = false;
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    while (file != NULL && !found && fscanf(file, "%63s", word) == 1)
+        found = strcmp(word, "hypervisor") == 0;
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
 /* In a child: finding the mode out may need threads, and the parent forks. */
 static void describe_percpu(void *arg)
 {
@@ -81,8 +94,9 @@ void machine_describe(struct machine *machine)
     struct machine *shared = shared_memory(sizeof *shared);
 
     *machine = (struct machine){0};
-    describe_cpus(machine);
+    machine_cpus(machine);
     describe_model(machine->model);
+    machine->guest = is_guest();
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     machine->memory = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : 0;
     uname(&name);
