@@ -15,7 +15,7 @@
  *
  * The one rule for memory (type-stable memory): for as long as anyone may be inside a removal, a node that was
  * ever on the stack stays mapped, and its first word is only written by these functions or with
- * weir_store_release(). A removal that lost a race has read `next` of a node that somebody else owns by now. It
+ * weir_store_release() (chains: weir_stack_link()). A removal that lost a race has read `next` of a node that somebody else owns by now. It
  * throws the value away, but the read must neither fault nor be a data race. Static arrays, slabs and pools
  * that are never given back fulfil the rule. AddressSanitizer and ThreadSanitizer report a node that was freed
  * too early; checked builds (WEIR_CHECKED) stop when a node was written to while it was on the stack, was
@@ -74,7 +74,25 @@ static inline bool weir_stack_empty(const struct weir_stack *stack)
 }
 
 /*
- * Puts first..last, already linked by their `next`, on top: first becomes the top.
+ * Links a node of a chain that is to be pushed to the next one.
+ *   Progress: wait-free.  Callers: the chain's owner.
+ *   Ordering: releases to a pop_n that has lost its race, and still reads the link (see the rule in weir/stack.h).
+ *   Memory: none.
+ */
+static inline void weir_stack_link(struct weir_stack_node *node, struct weir_stack_node *next)
+{
+    weir_store_release(&node->next, next); /* pairs with the acquire in weir__tagged_walk() */
+}
+
+/* The node after this one in a chain that was popped, NULL at its end.
+ *   Progress: wait-free.  Callers: the chain's owner.  Ordering: none.  Memory: none. */
+static inline struct weir_stack_node *weir_stack_next(const struct weir_stack_node *node)
+{
+    return weir_load_relaxed(&node->next);
+}
+
+/*
+ * Puts first..last, already linked by weir_stack_link(), on top: first becomes the top.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases everything written before to whoever pops the nodes.
  *   Memory: none.

@@ -118,13 +118,15 @@ static struct {
     bool running;
     unsigned self;
     uint64_t accesses;
-    size_t written; /* of result->schedule */
-    unsigned last_letter, repeated;
-    jmp_buf ground; /* out of start() or finish() */
+    size_t written;    /* of result->schedule: */
+    char letter;       /* its last, */
+    unsigned repeated; /* so often, without a mark */
+    jmp_buf ground;    /* out of start() or finish() */
     FILE *trace;
     const volatile void *address; /* of the access under way */
     const char *operation, *file;
     int line, order;
+    bool old;     /* the access under way has read one */
     bool refused; /* the schedule to replay cannot be followed */
 } run;
 
@@ -133,7 +135,8 @@ static struct {
 /* One of the threads in `can`, a bit each, which has more than one; `self` is the one that runs, and may not be
  * in it. */
 static unsigned (*choose)(unsigned can, unsigned self);
-static bool (*choose_spurious)(void);
+/* Less than `n`, which is 2 or more; 0 is no surprise. */
+static unsigned (*surprise)(unsigned n);
 
 static unsigned lowest(unsigned can)
 {
@@ -148,55 +151,45 @@ static bool one_of(unsigned thread, unsigned can)
 /* Depth first through all of them. */
 
 struct decision {
-    uint8_t chosen;
-    uint8_t untried;   /* bits */
-    uint8_t resumable; /* the bit of the thread that ran, if it could go on: to leave it costs a preemption */
-    bool spurious;     /* not which thread, but whether a compare-and-swap fails for no reason */
-    uint16_t preemptions, failures; /* used up before */
+    uint8_t chosen, untried; /* a number, and bits */
 };
 
 static struct {
     struct decision decision[2 * EXPLORE_ACCESSES + EXPLORE_THREADS];
-    unsigned known, at; /* decisions to repeat; the present one */
-    unsigned preemptions, failures, bound, failures_bound;
+    unsigned known, at;              /* decisions to repeat; the present one */
+    unsigned preemptions, surprises; /* made */
+    unsigned preemptions_bound, surprises_bound;
 } depth;
 
-static unsigned depth_choose(unsigned can, unsigned self)
+/* The decision that is repeated, or else `usual` now and `others` later. */
+static unsigned depth_decide(unsigned usual, unsigned others)
 {
     struct decision *d = &depth.decision[depth.at];
-    if (depth.at >= depth.known) {
-        d->resumable = (uint8_t)(can & 1u << self);
-        d->chosen = (uint8_t)(d->resumable ? self : lowest(can));
-        bool free_choice = !d->resumable || depth.preemptions < depth.bound;
-        d->untried = (uint8_t)(free_choice ? can & ~(1u << d->chosen) : 0);
-        d->spurious = false;
-        d->preemptions = (uint16_t)depth.preemptions;
-        d->failures = (uint16_t)depth.failures;
-        depth.known = depth.at + 1;
+    if (depth.at++ >= depth.known) {
+        d->chosen = (uint8_t)usual;
+        d->untried = (uint8_t)others;
+        depth.known = depth.at;
     }
-    depth.at++;
-    if (d->resumable && d->chosen != self)
-        depth.preemptions++;
     return d->chosen;
 }
 
-static bool depth_spurious(void)
+static unsigned depth_choose(unsigned can, unsigned self)
 {
-    struct decision *d = &depth.decision[depth.at];
-    if (depth.failures_bound == 0)
-        return false;
-    if (depth.at >= depth.known) {
-        d->chosen = 0;
-        d->untried = depth.failures < depth.failures_bound ? 2 : 0;
-        d->resumable = 0;
-        d->spurious = true;
-        d->preemptions = (uint16_t)depth.preemptions;
-        d->failures = (uint16_t)depth.failures;
-        depth.known = depth.at + 1;
-    }
-    depth.at++;
-    depth.failures += d->chosen;
-    return d->chosen != 0;
+    bool could_go_on = one_of(self, can);
+    unsigned usual = could_go_on ? self : lowest(can);
+    bool may = !could_go_on || depth.preemptions < depth.preemptions_bound;
+    unsigned chosen = depth_decide(usual, may ? can & ~(1u << usual) : 0);
+    depth.preemptions += could_go_on && chosen != self;
+    return chosen;
+}
+
+static unsigned depth_surprise(unsigned n)
+{
+    if (depth.surprises_bound == 0)
+        return 0;
+    unsigned chosen = depth_decide(0, depth.surprises < depth.surprises_bound ? (1u << n) - 2 : 0);
+    depth.surprises += chosen != 0;
+    return chosen;
 }
 
 /* To the next schedule; false if there is none. */
@@ -243,9 +236,9 @@ static unsigned chance_choose(unsigned can, unsigned self)
     return best;
 }
 
-static bool chance_spurious(void)
+static unsigned chance_surprise(unsigned n)
 {
-    return chance_draw() % 32 == 0;
+    return chance_draw() % 16 == 0 ? (unsigned)(chance_draw() % n) : 0;
 }
 
 /* By bytes. */
@@ -264,9 +257,10 @@ static unsigned bytes_choose(unsigned can, unsigned self)
     return lowest(can);
 }
 
-static bool bytes_spurious(void)
+static unsigned bytes_surprise(unsigned n)
 {
-    return bytes.next != bytes.end && *bytes.next++ % 16 == 15;
+    unsigned byte = bytes.next == bytes.end ? 0 : *bytes.next++;
+    return byte >= 240 ? byte % n : 0;
 }
 
 /* As written. */
@@ -275,7 +269,7 @@ static struct {
     const char *next;
     unsigned repeat;
     char letter;
-    bool fails; /* the access is marked with '!' */
+    unsigned surprise; /* the marks behind the letter */
 } script;
 
 static void refuse(const char *format, unsigned value)
@@ -288,12 +282,13 @@ static void refuse(const char *format, unsigned value)
 static unsigned script_choose(unsigned can, unsigned self)
 {
     if (script.repeat == 0 && *script.next != '\0') {
+        char *end;
         script.letter = *script.next++;
-        script.repeat = isdigit((unsigned char)*script.next)
-                            ? (unsigned)strtoul(script.next, (char **)&script.next, 10)
-                            : 1;
-        script.fails = *script.next == '!';
-        script.next += script.fails;
+        script.repeat = (unsigned)strtoul(script.next, &end, 10);
+        script.repeat = end == script.next ? 1 : script.repeat;
+        script.next = end;
+        for (script.surprise = 0; *script.next == '!' || *script.next == '~'; script.next++)
+            script.surprise++;
     }
     if (script.repeat == 0)
         return one_of(self, can) ? self : lowest(can);
@@ -307,9 +302,9 @@ static unsigned script_choose(unsigned can, unsigned self)
     return thread;
 }
 
-static bool script_spurious(void)
+static unsigned script_surprise(unsigned n)
 {
-    return script.fails && script.repeat == 0;
+    return script.surprise < n ? script.surprise : 0;
 }
 
 /* --- coroutines --- */
@@ -357,27 +352,202 @@ static void body(void)
     }
 }
 
-/* --- one run --- */
+/* --- the schedule in writing --- */
 
-/* Adds an access to the written schedule. */
-static void write_access(char letter, bool fails)
+/* Adds an access to the written schedule, marked or not. */
+static void write_access(char letter, const char *mark)
 {
     char *text = run.result->schedule;
-    size_t room = sizeof run.result->schedule - run.written;
-    if (run.written > 0 && run.last_letter == (unsigned)letter && !fails) {
+    if (run.repeated > 0 && run.letter == letter && *mark == '\0') {
         /* The number behind the letter grows in place. */
         run.repeated++;
-        size_t end = run.written;
-        while (end > 0 && isdigit((unsigned char)text[end - 1]))
-            end--;
-        run.written =
-            end + (size_t)snprintf(text + end, sizeof run.result->schedule - end, "%u", run.repeated);
+        while (isdigit((unsigned char)text[run.written - 1]))
+            run.written--;
+        run.written += (size_t)sprintf(text + run.written, "%u", run.repeated);
         return;
     }
-    run.written += (size_t)snprintf(text + run.written, room, fails ? "%c!" : "%c", letter);
-    run.last_letter = fails ? 0 : (unsigned)letter;
-    run.repeated = 1;
+    run.written += (size_t)sprintf(text + run.written, "%c%s", letter, mark);
+    run.letter = letter;
+    run.repeated = *mark == '\0';
 }
+
+/* The access under way is a surprise: it is written already, and gets its marks now. */
+static void mark_access(const char *mark)
+{
+    unsigned before = run.repeated - 1;
+    while (isdigit((unsigned char)run.result->schedule[run.written - 1]))
+        run.written--;
+    run.written--;
+    run.repeated = 0;
+    if (before > 0) {
+        run.written += (size_t)sprintf(run.result->schedule + run.written, before > 1 ? "%c%u" : "%c",
+                                       run.letter, before);
+    }
+    write_access(run.letter, mark);
+}
+
+/* --- weak programs: the values that a load may still see --- */
+
+enum { LOCATIONS = 64, VALUES = 64 };
+
+/* Of each location, the number of the newest value that one knows of. */
+struct view {
+    uint8_t newest[LOCATIONS];
+};
+
+static struct {
+    const volatile void *address;
+    unsigned n;
+    uint64_t value[VALUES];
+    struct view told[VALUES]; /* what acquiring it tells */
+} location[LOCATIONS];
+
+static unsigned locations;
+static struct view known[EXPLORE_THREADS + 1];
+static unsigned here; /* the location of the access under way */
+
+static void forget(void)
+{
+    locations = 0;
+    memset(known, 0, sizeof known);
+}
+
+static void learn(struct view *view, const struct view *more)
+{
+    for (unsigned i = 0; i < LOCATIONS; i++)
+        if (more->newest[i] > view->newest[i])
+            view->newest[i] = more->newest[i];
+}
+
+static bool acquires(int order)
+{
+    return order == __ATOMIC_ACQUIRE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+static bool releases(int order)
+{
+    return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+/* Finds the location; a new one has the value that all threads begin with. */
+static void touch(const volatile void *address)
+{
+    for (here = 0; here < locations; here++)
+        if (location[here].address == address)
+            return;
+    if (locations == LOCATIONS)
+        explore_fail("more than %d locations", LOCATIONS);
+    locations++;
+    location[here].address = address;
+    location[here].n = 1;
+    location[here].value[0] = *(const volatile uint64_t *)address;
+    memset(&location[here].told[0], 0, sizeof location[here].told[0]);
+}
+
+/* The thread has seen that value. */
+static void see(unsigned number, int order)
+{
+    struct view *view = &known[run.self];
+    if (number > view->newest[here])
+        view->newest[here] = (uint8_t)number;
+    if (acquires(order))
+        learn(view, &location[here].told[number]);
+}
+
+/* The thread adds a value; it passes on what `before` told, if it is part of the same chain. */
+static void add(uint64_t value, int order, const struct view *before)
+{
+    unsigned number = location[here].n;
+    struct view *told = &location[here].told[number];
+    if (number == VALUES)
+        explore_fail("more than %d values in one place", VALUES);
+    location[here].n++;
+    location[here].value[number] = value;
+    known[run.self].newest[here] = (uint8_t)number;
+    memset(told, 0, sizeof *told);
+    if (before != NULL)
+        learn(told, before);
+    if (releases(order))
+        learn(told, &known[run.self]);
+    told->newest[here] = (uint8_t)number;
+}
+
+uint64_t explore_loaded(uint64_t newest, int order)
+{
+    if (!run.running || !run.program->weak)
+        return newest;
+    unsigned last = location[here].n - 1, oldest = known[run.self].newest[here];
+    unsigned choices = last - oldest < EXPLORE_OLDER ? last - oldest + 1 : EXPLORE_OLDER + 1;
+    unsigned older = choices > 1 ? surprise(choices) : 0;
+    if (older > 0 && choose != depth_choose)
+        mark_access(&"~~~"[EXPLORE_OLDER - older]);
+    run.old = older > 0;
+    see(last - older, order);
+    return location[here].value[last - older];
+}
+
+void explore_stored(uint64_t value, int order)
+{
+    if (run.running && run.program->weak)
+        add(value, order, NULL);
+}
+
+void explore_compared(int order)
+{
+    if (run.running && run.program->weak)
+        see(location[here].n - 1, order);
+}
+
+void explore_modified(uint64_t value, int order)
+{
+    if (!run.running || !run.program->weak)
+        return;
+    unsigned read = location[here].n - 1;
+    see(read, order);
+    add(value, order, &location[here].told[read]);
+}
+
+void explore_touch(const volatile void *address)
+{
+    run.address = address;
+    if (run.running && run.program->weak)
+        touch(address);
+}
+
+void explore_modified_pair(const uint64_t p[2])
+{
+    if (!run.running || !run.program->weak)
+        return;
+    touch(&p[0]);
+    const unsigned first = here;
+    explore_modified(p[0], __ATOMIC_ACQ_REL);
+    touch(&p[1]);
+    explore_modified(p[1], __ATOMIC_ACQ_REL);
+    /* Who sees one of the new words knows of the other. */
+    location[first].told[location[first].n - 1] = location[here].told[location[here].n - 1];
+}
+
+uint64_t explore_read_owned(const void *address)
+{
+    if (run.running && run.program->weak) {
+        touch(address);
+        if (known[run.self].newest[here] != location[here].n - 1)
+            explore_fail("%c owns an object, and may not see what was written to it last",
+                         'a' + (int)run.self);
+    }
+    return __atomic_load_n((const uint64_t *)address, __ATOMIC_RELAXED);
+}
+
+void explore_write_owned(void *address, uint64_t value)
+{
+    if (run.running && run.program->weak) {
+        touch(address);
+        add(value, __ATOMIC_RELEASE, NULL);
+    }
+    __atomic_store_n((uint64_t *)address, value, __ATOMIC_RELAXED);
+}
+
+/* --- one run --- */
 
 static void run_once(void)
 {
@@ -390,7 +560,8 @@ static void run_once(void)
         run.thread[i].chosen = false;
     }
     run.accesses = 0;
-    run.written = run.last_letter = 0;
+    run.written = run.repeated = 0;
+    forget();
     run.result->schedule[0] = '\0';
     run.result->schedules++;
     run.refused = false;
@@ -464,24 +635,19 @@ void explore_before(const char *operation, int order, const volatile void *addre
     run.address = address;
     run.file = file;
     run.line = line;
+    run.old = false;
     if (choose != depth_choose)
-        write_access((char)('a' + run.self), false);
+        write_access((char)('a' + run.self), "");
+    if (run.program->weak)
+        touch(address);
 }
 
 bool explore_spurious(void)
 {
-    if (!run.running || !choose_spurious())
+    if (!run.running || surprise(2) == 0)
         return false;
-    if (choose != depth_choose) {
-        /* Written before: marked now. */
-        if (run.repeated > 1) {
-            run.repeated -= 2; /* one off the number, */
-            write_access((char)('a' + run.self), false);
-        } else {
-            run.written--;
-        }
-        write_access((char)('a' + run.self), true);
-    }
+    if (choose != depth_choose)
+        mark_access("!");
     return true;
 }
 
@@ -528,7 +694,7 @@ static void catch_crashes(void)
 }
 
 static void begin(const struct explore_program *program, struct explore_result *result,
-                  unsigned (*how)(unsigned, unsigned), bool (*spuriously)(void))
+                  unsigned (*how)(unsigned, unsigned), unsigned (*surprises)(unsigned))
 {
     memset(result, 0, offsetof(struct explore_result, message));
     result->message[0] = result->schedule[0] = '\0';
@@ -536,22 +702,22 @@ static void begin(const struct explore_program *program, struct explore_result *
     run.result = result;
     run.trace = NULL;
     choose = how;
-    choose_spurious = spuriously;
+    surprise = surprises;
 }
 
 /* A failed run of explore_all() has not written its schedule: run it once more, by its decisions. */
 static void write_down(struct explore_result *result);
 
-void explore_all(const struct explore_program *program, unsigned preemptions, unsigned spurious,
+void explore_all(const struct explore_program *program, unsigned preemptions, unsigned surprises,
                  struct explore_result *result)
 {
-    begin(program, result, depth_choose, depth_spurious);
+    begin(program, result, depth_choose, depth_surprise);
     catch_crashes();
     depth.known = 0;
-    depth.bound = preemptions;
-    depth.failures_bound = spurious;
+    depth.preemptions_bound = preemptions;
+    depth.surprises_bound = surprises;
     do {
-        depth.at = depth.preemptions = depth.failures = 0;
+        depth.at = depth.preemptions = depth.surprises = 0;
         run_once();
     } while (!result->failed && depth_next());
     if (result->failed)
@@ -568,7 +734,7 @@ static void write_down(struct explore_result *result)
     uint64_t schedules = result->schedules;
     choose = repeat_choose; /* the same decisions, but not the way that leaves out writing */
     result->failed = false;
-    depth.at = depth.preemptions = depth.failures = 0;
+    depth.at = depth.preemptions = depth.surprises = 0;
     run_once();
     result->schedules = schedules;
     if (!result->failed) {
@@ -582,7 +748,7 @@ static void write_down(struct explore_result *result)
 void explore_random(const struct explore_program *program, unsigned changes, uint64_t seed, uint64_t runs,
                     struct explore_result *result)
 {
-    begin(program, result, chance_choose, chance_spurious);
+    begin(program, result, chance_choose, chance_surprise);
     catch_crashes();
     if (changes > sizeof chance.change_at / sizeof chance.change_at[0])
         changes = sizeof chance.change_at / sizeof chance.change_at[0];
@@ -601,7 +767,7 @@ void explore_random(const struct explore_program *program, unsigned changes, uin
 void explore_bytes(const struct explore_program *program, const uint8_t *first, size_t n,
                    struct explore_result *result)
 {
-    begin(program, result, bytes_choose, bytes_spurious);
+    begin(program, result, bytes_choose, bytes_surprise);
     bytes.next = first;
     bytes.end = first + n;
     run_once();
@@ -610,14 +776,15 @@ void explore_bytes(const struct explore_program *program, const uint8_t *first, 
 bool explore_replay(const struct explore_program *program, const char *schedule, FILE *trace,
                     struct explore_result *result)
 {
-    begin(program, result, script_choose, script_spurious);
+    begin(program, result, script_choose, script_surprise);
     catch_crashes();
     script.next = schedule;
     script.repeat = 0;
-    script.fails = false;
+    script.surprise = 0;
     run.trace = trace;
     for (const char *c = schedule; *c != '\0'; c++)
-        if (!isdigit((unsigned char)*c) && *c != '!' && (*c < 'a' || *c >= 'a' + (int)program->threads)) {
+        if (!isdigit((unsigned char)*c) && *c != '!' && *c != '~' &&
+            (*c < 'a' || *c >= 'a' + (int)program->threads)) {
             snprintf(result->message, sizeof result->message,
                      "'%c' in the schedule is no thread of this program: a to %c", *c,
                      'a' + (int)program->threads - 1);

@@ -19,12 +19,20 @@
  * PLDI 2007. explore_random() draws schedules from deeper ones: S. Burckhardt et al., "A Randomized Scheduler with
  * Probabilistic Guarantees of Finding Bugs" (PCT), ASPLOS 2010.
  *
- * What it cannot see: the accesses are sequentially consistent here, each done before the next one begins. A
- * release or an acquire that is missing is invisible to it; that is for ThreadSanitizer, and for the comments.
+ * Two kinds of surprise may be added, so many in a run: a weak compare-and-swap fails for no reason; and, with
+ * program.weak, a load returns a value that was overwritten already, as the C11 model allows it to one whom
+ * nothing has told of the newer one. Each value then carries what its writer knew if it was released, and who
+ * acquires it learns that (the views of J. Kang et al., "A Promising Semantics for Relaxed-Memory Concurrency", POPL
+ * 2017, without the promises).
+ *
+ * What it cannot see: stores that become visible in another order than they were made in without anybody reading
+ * an old value, loads that see a store which comes later in its own thread (load buffering), and whatever
+ * assembly does. Without program.weak every access is sequentially consistent.
  *
  * A schedule in writing, as a failure prints it and explore_replay() takes it: a letter per access, of the thread
  * that makes it, repeated by a number behind it: "a3b" is "aaab". An access marked '!' is a weak
- * compare-and-swap that fails for no reason. After its end the schedule goes on without preemptions.
+ * compare-and-swap that fails for no reason; one marked '~' reads the value before the newest, '~~' the one before
+ * that. After its end the schedule goes on without preemptions or surprises.
  */
 #ifndef EXPLORE_H
 #define EXPLORE_H
@@ -38,6 +46,7 @@ enum {
     EXPLORE_THREADS = 3,
     EXPLORE_ACCESSES = 2000, /* a run that makes more is said not to end */
     EXPLORE_ANY = 1000,      /* as number of preemptions: no bound */
+    EXPLORE_OLDER = 3,       /* values before the newest that a load may return */
 };
 
 struct explore_program {
@@ -46,6 +55,7 @@ struct explore_program {
     void (*run)(void *arg, unsigned thread);
     void (*finish)(void *arg);
     void *arg;
+    bool weak; /* loads may return old values */
     /* For the trace of a replay, may be NULL: writes what stands at an address, or what a value means. */
     void (*name)(void *arg, const void *address, char *text, size_t size);
     void (*value)(void *arg, uint64_t value, char *text, size_t size);
@@ -59,16 +69,16 @@ struct explore_result {
     char schedule[4 * EXPLORE_ACCESSES];
 };
 
-/* Every schedule with at most so many preemptions, and so many weak compare-and-swaps that fail for no reason. */
-void explore_all(const struct explore_program *program, unsigned preemptions, unsigned spurious,
+/* Every schedule with at most so many preemptions and surprises. */
+void explore_all(const struct explore_program *program, unsigned preemptions, unsigned surprises,
                  struct explore_result *result);
 
 /* `runs` random schedules with up to `changes` changes of priority. */
 void explore_random(const struct explore_program *program, unsigned changes, uint64_t seed, uint64_t runs,
                     struct explore_result *result);
 
-/* The one schedule that the bytes choose: one byte is consumed wherever more than one thread can go on, and at
- * each weak compare-and-swap. For fuzzing. */
+/* The one schedule that the bytes choose: one byte is consumed wherever more than one thread can go on, and
+ * wherever there may be a surprise. For fuzzing. */
 void explore_bytes(const struct explore_program *program, const uint8_t *bytes, size_t n,
                    struct explore_result *result);
 
@@ -81,6 +91,12 @@ bool explore_replay(const struct explore_program *program, const char *schedule,
 
 /* Ends the run as failed. */
 __attribute__((format(printf, 1, 2), noreturn)) void explore_fail(const char *format, ...);
+
+/* An object that the thread owns alone, of 8 bytes: what it wrote there last, or what was handed over with it. Fails
+ * the run if the thread has not been told of the last write: elsewhere it would read something old. */
+uint64_t explore_read_owned(const void *address);
+/* A store with release, made at once with the access before. */
+void explore_write_owned(void *address, uint64_t value);
 
 /* The number of the thread that runs. */
 unsigned explore_self(void);
@@ -97,7 +113,18 @@ void explore_before(const char *operation, int order, const volatile void *addre
                     int line);
 /* Is the weak compare-and-swap that comes now to fail for no reason? */
 bool explore_spurious(void);
-/* After an access, for the trace: the value read, or what a write left; and whether a compare-and-swap succeeded. */
+/* Which value a load returns, whose newest is given. */
+uint64_t explore_loaded(uint64_t newest, int order);
+/* What a store, or a read-modify-write, has left. */
+void explore_stored(uint64_t value, int order);
+void explore_modified(uint64_t value, int order);
+/* The access is to this address too. */
+void explore_touch(const volatile void *address);
+/* What a compare-and-swap of two words has left in both. */
+void explore_modified_pair(const uint64_t p[2]);
+/* A compare-and-swap that failed: it has read the newest value. */
+void explore_compared(int order);
+/* After an access, for the trace: the value read or written; and whether a compare-and-swap succeeded. */
 void explore_after(uint64_t value, bool done);
 
 #endif

@@ -13,14 +13,17 @@
 
 static const char usage[] =
     "usage: weir-explore [--list | --sweep NAME | --bugs]\n"
-    "       weir-explore SCENARIO [--preemptions N] [--spurious N]\n"
+    "       weir-explore SCENARIO [--preemptions N] [--surprises N]\n"
     "       weir-explore SCENARIO --random RUNS [--seed N] [--changes N]\n"
     "       weir-explore SCENARIO --replay SCHEDULE\n"
     "\n"
     "  SCENARIO          as in 'stack 2: pop push | pop_n2': two nodes, what thread a does, what thread b "
     "does\n"
     "  --preemptions N   schedules with at most N preemptions (default: 3)\n"
-    "  --spurious N      and at most N weak compare-and-swaps that fail for no reason (default: 0)\n"
+    "  --surprises N     and at most N surprises: a weak compare-and-swap fails for no reason, and with "
+    "--weak a load\n"
+    "                    returns an old value (default: 0)\n"
+    "  --weak 1          loads may return old values, as the C11 model allows\n"
     "  --random RUNS     random schedules instead, with --changes priority changes (default: 3) and --seed\n"
     "  --replay SCHEDULE one schedule, with a trace\n";
 
@@ -40,8 +43,8 @@ static void report(struct scenario *scenario, const struct explore_result *faile
     struct explore_program program = scenario_program(scenario);
     char text[512];
     scenario_write(scenario, text, sizeof text);
-    printf("\nFAILED: %s\n    %s\n    replay: weir-explore '%s' --replay '%s'\n\n", text, failed->message,
-           text, failed->schedule);
+    printf("\nFAILED: %s\n    %s\n    replay: weir-explore '%s'%s --replay '%s'\n\n", text, failed->message,
+           text, scenario->weak ? " --weak 1" : "", failed->schedule);
     explore_replay(&program, failed->schedule, stdout, &again);
     printf("\n");
 }
@@ -52,7 +55,8 @@ struct sweep {
     const char *name, *about, *subject;
     unsigned threads, ops; /* of each thread */
     unsigned least, most;  /* initial nodes */
-    unsigned preemptions, spurious;
+    unsigned preemptions, surprises;
+    bool weak;
     enum op first[OPS], others[OPS]; /* what thread a and what the others choose from; ends with OPS */
     bool alike;      /* both are the same: combinations that differ in the order of threads are skipped */
     uint64_t random; /* not 0: so many random schedules of random combinations */
@@ -99,7 +103,7 @@ static const struct sweep sweeps[] = {
      .least = 0,
      .most = 1,
      .preemptions = 4,
-     .spurious = 1,
+     .surprises = 1,
      .first = LLIST_MANY,
      .others = LLIST_MANY,
      .alike = true},
@@ -111,7 +115,7 @@ static const struct sweep sweeps[] = {
      .least = 0,
      .most = 2,
      .preemptions = 4,
-     .spurious = 1,
+     .surprises = 1,
      .first = LLIST_CONSUMER,
      .others = LLIST_ADDER},
     {.name = "llist-first-3",
@@ -143,7 +147,7 @@ static const struct sweep sweeps[] = {
      .least = 2,
      .most = 3,
      .preemptions = 3,
-     .spurious = 1,
+     .surprises = 1,
      .first = STACK_ALL,
      .others = STACK_ALL,
      .alike = true},
@@ -210,6 +214,57 @@ static const struct sweep sweeps[] = {
      .random = 100000,
      .first = LLIST_MANY,
      .others = LLIST_MANY},
+    {.name = "llist-weak",
+     .about = "2 threads, 2 operations each, old values may be read",
+     .subject = "llist",
+     .threads = 2,
+     .ops = 2,
+     .least = 0,
+     .most = 2,
+     .preemptions = 2,
+     .surprises = 2,
+     .weak = true,
+     .first = LLIST_MANY,
+     .others = LLIST_MANY,
+     .alike = true},
+    {.name = "llist-first-weak",
+     .about = "one consumer, one adder, old values may be read",
+     .subject = "llist",
+     .threads = 2,
+     .ops = 2,
+     .least = 0,
+     .most = 2,
+     .preemptions = 2,
+     .surprises = 2,
+     .weak = true,
+     .first = LLIST_CONSUMER,
+     .others = LLIST_ADDER},
+    {.name = "stack-weak",
+     .about = "2 threads, 2 operations each, old values may be read",
+     .subject = "stack",
+     .threads = 2,
+     .ops = 2,
+     .least = 1,
+     .most = 2,
+     .preemptions = 2,
+     .surprises = 1,
+     .weak = true,
+     .first = STACK_ALL,
+     .others = STACK_ALL,
+     .alike = true},
+    {.name = "pool-weak",
+     .about = "2 threads, 2 operations each, old values may be read",
+     .subject = "pool",
+     .threads = 2,
+     .ops = 2,
+     .least = 1,
+     .most = 2,
+     .preemptions = 2,
+     .surprises = 1,
+     .weak = true,
+     .first = POOL_ALL,
+     .others = POOL_ALL,
+     .alike = true},
 };
 enum { SWEEPS = sizeof sweeps / sizeof sweeps[0] };
 
@@ -217,23 +272,30 @@ enum { SWEEPS = sizeof sweeps / sizeof sweeps[0] };
 static const struct {
     const char *scenario;
     unsigned preemptions;
+    bool weak; /* with 3 surprises */
 } deep[] = {
-    {"stack 2: pop | pop pop push", EXPLORE_ANY},
-    {"stack 3: pop | pop pop push push", 5},
-    {"stack 2: pop | pop_all push pop", EXPLORE_ANY},
-    {"stack 3: pop_n2 | pop pop push", 5},
-    {"stack 3: pop_n2 | pop_all push push", 4},
-    {"stack 3: pop_n3 | pop_n2 push pop push", 4},
-    {"stack 2: pop_all | pop pop push", 5},
-    {"stack 1: push pop | pop push | pop push", 3},
-    {"pool 2: pop | pop pop push", 5},
-    {"pool 3: pop_n2 | pop_all push push", 4},
-    {"pool 2: pop_all push push | pop pop push", 4},
-    {"pool 3: decay50 | pop push decay50", 5},
-    {"pool 2: pop | pop | push count", 3},
-    {"llist 1: pop push pop | push2 push push", 5},
-    {"llist 2: pop_init push | push | push", 4},
-    {"llist 1: pop_all push | push2 | pop_all_fifo push", 4},
+    {"stack 2: pop | pop pop push", EXPLORE_ANY, false},
+    {"stack 3: pop | pop pop push push", 5, false},
+    {"stack 2: pop | pop_all push pop", EXPLORE_ANY, false},
+    {"stack 3: pop_n2 | pop pop push", 5, false},
+    {"stack 3: pop_n2 | pop_all push push", 4, false},
+    {"stack 3: pop_n3 | pop_n2 push pop push", 4, false},
+    {"stack 2: pop_all | pop pop push", 5, false},
+    {"stack 1: push pop | pop push | pop push", 3, false},
+    {"pool 2: pop | pop pop push", 5, false},
+    {"pool 3: pop_n2 | pop_all push push", 4, false},
+    {"pool 2: pop_all push push | pop pop push", 4, false},
+    {"pool 3: decay50 | pop push decay50", 5, false},
+    {"pool 2: pop | pop | push count", 3, false},
+    {"llist 1: pop push pop | push2 push push", 5, false},
+    {"llist 2: pop_init push | push | push", 4, false},
+    {"llist 1: pop_all push | push2 | pop_all_fifo push", 4, false},
+    {"stack 2: pop_n3 | pop push_new push", 2, true},
+    {"pool 2: pop_n3 | pop push_new push", 2, true},
+    {"stack 1: pop | pop push_new push", 3, true},
+    {"pool 1: pop_all | push_new count pop", 3, true},
+    {"llist 0: pop_this | push_new push_new", 3, true},
+    {"llist 1: pop_this pop | push2 push", 3, true},
 };
 
 static unsigned length_of(const enum op *choice)
@@ -273,7 +335,7 @@ static bool explore_one(struct scenario *scenario, const struct sweep *sweep, ui
     if (sweep->random != 0)
         explore_random(&program, 1 + (unsigned)(seed % 4), seed, 100, &result);
     else
-        explore_all(&program, sweep->preemptions, sweep->spurious, &result);
+        explore_all(&program, sweep->preemptions, sweep->surprises, &result);
     tally->scenarios++;
     tally->schedules += result.schedules;
     if (result.accesses > tally->longest)
@@ -338,6 +400,7 @@ static bool run_sweep(const struct sweep *sweep)
     struct scenario scenario = {.subject = subject_named(sweep->subject), .threads = sweep->threads};
     struct tally tally = {0};
     double since = seconds();
+    scenario.weak = sweep->weak;
     bool ok =
         sweep->random != 0 ? sweep_random(sweep, &scenario, &tally) : sweep_all(sweep, &scenario, &tally);
     print_tally(sweep->name, &tally, since, ok);
@@ -351,12 +414,13 @@ static bool run_deep(void)
     double since = seconds();
     bool ok = true;
     for (unsigned i = 0; i < sizeof deep / sizeof deep[0]; i++) {
-        const struct sweep sweep = {.preemptions = deep[i].preemptions};
+        const struct sweep sweep = {.preemptions = deep[i].preemptions, .surprises = deep[i].weak ? 3 : 0};
         char message[256];
         if (!scenario_parse(&scenario, deep[i].scenario, message)) {
             printf("%s: %s\n", deep[i].scenario, message);
             return false;
         }
+        scenario.weak = deep[i].weak;
         ok = explore_one(&scenario, &sweep, 0, &tally) && ok;
     }
     print_tally("deep", &tally, since, ok);
@@ -433,7 +497,8 @@ static int run_scenario(const char *text, int argc, char **argv)
     struct {
         const char *name;
         uint64_t value;
-    } options[] = {{"--preemptions", 3}, {"--spurious", 0}, {"--random", 0}, {"--seed", 1}, {"--changes", 3}};
+    } options[] = {{"--preemptions", 3}, {"--surprises", 0}, {"--random", 0},
+                   {"--seed", 1},        {"--changes", 3},   {"--weak", 0}};
     if (!scenario_parse(&scenario, text, message))
         return bad("%s; see --help", message);
     for (int i = 0; i < argc; i += 2) {
@@ -450,6 +515,7 @@ static int run_scenario(const char *text, int argc, char **argv)
         if (!known)
             return bad("unknown option '%s'; see --help", argv[i]);
     }
+    scenario.weak = options[5].value != 0;
     struct explore_program program = scenario_program(&scenario);
     if (schedule != NULL) {
         if (!explore_replay(&program, schedule, stdout, &result))

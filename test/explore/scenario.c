@@ -11,6 +11,7 @@ union node nodes[SCENARIO_NODES];
 
 static const char *const op_names[OPS] = {
     [OP_PUSH] = "push",
+    [OP_PUSH_NEW] = "push_new",
     [OP_PUSH2] = "push2",
     [OP_PUSH3] = "push3",
     [OP_PUSH_UNSHARED] = "push_unshared",
@@ -49,12 +50,12 @@ uint8_t number_of(const void *node)
 /* Between the explored accesses, and at once with the one before. */
 static uintptr_t link_of(unsigned number)
 {
-    return (uintptr_t)__atomic_load_n(&nodes[number].stack.next, __ATOMIC_RELAXED);
+    return (uintptr_t)explore_read_owned(&nodes[number]);
 }
 
 static void set_link(unsigned number, uintptr_t value)
 {
-    __atomic_store_n(&nodes[number].stack.next, (struct weir_stack_node *)value, __ATOMIC_RELEASE);
+    explore_write_owned(&nodes[number], value);
 }
 
 void take_chain(struct call *call, const void *first)
@@ -131,13 +132,16 @@ static struct {
 
 static unsigned pushes(enum op op)
 {
-    return op == OP_PUSH || op == OP_PUSH_UNSHARED ? 1 : op == OP_PUSH2 ? 2 : op == OP_PUSH3 ? 3 : 0;
+    return op == OP_PUSH || op == OP_PUSH_NEW || op == OP_PUSH_UNSHARED ? 1
+           : op == OP_PUSH2                                             ? 2
+           : op == OP_PUSH3                                             ? 3
+                                                                        : 0;
 }
 
 static void supply(struct call *call, unsigned thread)
 {
     for (call->ins = 0; call->ins < pushes(call->op); call->ins++) {
-        if (state.holds[thread] > 0) {
+        if (state.holds[thread] > 0 && call->op != OP_PUSH_NEW) {
             call->in[call->ins] = state.held[thread][0];
             state.holds[thread]--;
             memmove(&state.held[thread][0], &state.held[thread][1], state.holds[thread]);
@@ -158,7 +162,7 @@ static void start(void *arg)
         struct call call = {.op = OP_PUSH, .in = {(uint8_t)i}, .ins = 1};
         scenario->subject->perform(&call);
     }
-    state.first_top = scenario->initial > 0 ? 0 : SCENARIO_NODES - 1;
+    state.first_top = scenario->initial > 0 ? 0 : SCENARIO_INITIAL + SCENARIO_OPS * 3;
     for (unsigned t = 0; t < EXPLORE_THREADS; t++) {
         state.calls[t] = state.holds[t] = 0;
         state.fresh[t] = (uint8_t)(SCENARIO_INITIAL + t * SCENARIO_OPS * 3);
@@ -173,6 +177,7 @@ static void run(void *arg, unsigned thread)
         call->op = scenario->op[thread][i];
         call->outs = 0;
         call->said = false;
+        call->weak = scenario->weak;
         call->count = 0;
         supply(call, thread);
         if (call->op == OP_POP_THIS)
@@ -181,6 +186,9 @@ static void run(void *arg, unsigned thread)
         scenario->subject->perform(call);
         call->end = explore_now();
         call->begin = explore_first() != 0 ? explore_first() : call->end;
+        if (scenario
+                ->weak) /* there is no order in time that all threads agree on; in each of them there is */
+            call->begin = call->end = 0;
         for (unsigned k = 0; k < call->outs; k++)
             state.held[thread][state.holds[thread]++] = call->out[k];
         state.calls[thread]++;
@@ -243,6 +251,7 @@ static bool happens(struct model *model, const struct call *call)
     const struct subject *subject = state.scenario->subject;
     switch (call->op) {
     case OP_PUSH:
+    case OP_PUSH_NEW:
     case OP_PUSH2:
     case OP_PUSH3:
     case OP_PUSH_UNSHARED:
@@ -362,6 +371,7 @@ struct explore_program scenario_program(struct scenario *scenario)
                                     .run = run,
                                     .finish = finish,
                                     .arg = scenario,
+                                    .weak = scenario->weak,
                                     .name = name,
                                     .value = value};
 }

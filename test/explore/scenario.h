@@ -24,12 +24,13 @@ enum {
 
 enum op {
     OP_PUSH,
-    OP_PUSH2, /* a chain of two */
+    OP_PUSH_NEW, /* a node of its own, also if it holds others */
+    OP_PUSH2,    /* a chain of two */
     OP_PUSH3,
     OP_PUSH_UNSHARED, /* beside nothing */
     OP_POP,
     OP_POP_INIT,
-    OP_POP_THIS, /* the node that was on top when the threads began; and if it is not there, nothing */
+    OP_POP_THIS, /* the node that was on top when the threads began, or the first that thread b adds; if it is there */
     OP_POP_N2,
     OP_POP_N3,
     OP_POP_ALL,
@@ -47,6 +48,7 @@ struct call {
     uint8_t in[3], out[SCENARIO_NODES + 1]; /* numbers of nodes */
     uint8_t ins, outs;
     bool said; /* the result of those that return bool */
+    bool weak; /* of the scenario */
     size_t count;
 };
 
@@ -69,6 +71,7 @@ struct subject {
 struct scenario {
     const struct subject *subject;
     unsigned threads, initial;
+    bool weak; /* loads may return old values */
     unsigned ops[EXPLORE_THREADS];
     enum op op[EXPLORE_THREADS][SCENARIO_OPS];
 };
