@@ -317,8 +317,10 @@ static inline void weir__check_links(const struct weir_stack_node *first, size_t
 {
 #ifdef WEIR_CHECKED
     const struct weir_stack_node *node = first;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        weir__check(node != NULL, function, first, "was written to while it was on the stack");
         node = weir_load_relaxed(&node->next);
+    }
     weir__check(node == next, function, first, "was written to while it was on the stack");
 #else
     (void)first, (void)n, (void)next, (void)function;
