@@ -327,4 +327,18 @@ static inline void weir__check_links(const struct weir_stack_node *first, size_t
 #endif
 }
 
+/* Checked builds: n is the number of nodes from `first` to `last`, which is reached from it. */
+static inline void weir__check_length(const struct weir_stack_node *first, const struct weir_stack_node *last,
+                                      size_t n, const char *function)
+{
+#ifdef WEIR_CHECKED
+    size_t length = 1;
+    for (const struct weir_stack_node *node = first; node != last; node = weir_load_relaxed(&node->next))
+        length++;
+    weir__check(length == n, function, first, "n is not the number of nodes from first to last");
+#else
+    (void)first, (void)last, (void)n, (void)function;
+#endif
+}
+
 #endif /* WEIR_DETAIL_TAGGED_H */
