@@ -60,7 +60,7 @@ static inline size_t weir_pool_count(const struct weir_pool *pool)
 }
 
 /*
- * Puts `n` nodes first..last, already linked, into the pool.
+ * Puts `n` nodes first..last, already linked, into the pool. `n` has to be their number: checked builds count.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases everything written before to whoever takes the nodes.  Memory: none.
  */
