@@ -60,7 +60,7 @@ static inline size_t weir_pool_count(const struct weir_pool *pool)
 }
 
 /*
- * Puts `n` nodes first..last, already linked, into the pool.
+ * Puts `n` nodes first..last, already linked, into the pool. `n` has to be their number: checked builds count.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases everything written before to whoever takes the nodes.  Memory: none.
  */
@@ -68,6 +68,7 @@ static inline void weir_pool_put_batch(struct weir_pool *pool, struct weir_stack
                                        struct weir_stack_node *last, size_t n)
 {
     weir__check_chain(struct weir_stack_node, first, last, "weir_pool_put_batch");
+    weir__check_length(first, last, n, "weir_pool_put_batch");
     weir__counted_announce(&pool->head, n);
     for (unsigned losses = 0;; losses = weir_backoff(losses)) {
         struct weir__tag tag = weir__tagged_load(&pool->head);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Common to the stress programs: PROGRAM [THREADS [SEED [MILLISECONDS]]], marks that find an object that is lost or
- * handed out twice, threads, and a signal that interrupts them in the middle of what they do.
+ * Common to the stress programs: PROGRAM [THREADS [SEED|clock [MILLISECONDS]]], marks that find an object that is lost
+ * or handed out twice, threads, and a signal that interrupts them in the middle of what they do.
  *
  * The marks use relaxed operations and a plain payload on purpose: they add no ordering of their own, so that
  * ThreadSanitizer sees it if the code under test has too little.
@@ -54,7 +54,8 @@ static inline unsigned long long stress_number(const char *text, unsigned long l
     char *end;
     unsigned long long value = strtoull(text, &end, 10);
     if (*end || end == text || value < low || value > high) {
-        fprintf(stderr, "'%s' is not a number from %llu to %llu; usage: %s [THREADS [SEED [MILLISECONDS]]]\n",
+        fprintf(stderr,
+                "'%s' is not a number from %llu to %llu; usage: %s [THREADS [SEED|clock [MILLISECONDS]]]\n",
                 text, low, high, stress.program);
         exit(2);
     }
@@ -67,7 +68,8 @@ static inline void stress_start(int argc, char **argv)
     clock_gettime(CLOCK_REALTIME, &now);
     stress.program = argv[0];
     stress.threads = argc > 1 ? (unsigned)stress_number(argv[1], 2, STRESS_MAX_THREADS) : 4;
-    stress.seed = argc > 2 ? stress_number(argv[2], 0, UINT64_MAX) : (uint64_t)now.tv_nsec;
+    bool seeded = argc > 2 && strcmp(argv[2], "clock") != 0;
+    stress.seed = seeded ? stress_number(argv[2], 0, UINT64_MAX) : (uint64_t)now.tv_nsec;
     stress.milliseconds = argc > 3 ? (unsigned)stress_number(argv[3], 1, 3600000) : 1000;
     printf("%s %u %llu %u\n", stress.program, stress.threads, (unsigned long long)stress.seed,
            stress.milliseconds);

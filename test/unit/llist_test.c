@@ -102,6 +102,57 @@ Test(llist, reverse_order_of_none_and_of_one)
     cr_assert_null(weir_llist_next(&nodes[0]));
 }
 
+Test(llist, del_all_fifo_gives_oldest_first_and_leaves_nothing)
+{
+    WEIR_LLIST_HEAD(head);
+    cr_assert_null(weir_llist_del_all_fifo(&head));
+    for (unsigned length = 1; length <= 5; length++) {
+        add_nodes(&head, length);
+        struct weir_llist_node *chain = weir_llist_del_all_fifo(&head);
+        cr_assert(weir_llist_empty(&head));
+        for (unsigned i = 0; i < length; i++, chain = weir_llist_next(chain))
+            cr_assert_eq(chain, &nodes[i]);
+        cr_assert_null(chain);
+    }
+}
+
+Test(llist, unshared_add_says_like_add_whether_the_list_was_empty)
+{
+    WEIR_LLIST_HEAD(head);
+    cr_assert(weir_llist_add_unshared(&nodes[0], &head));
+    cr_assert_not(weir_llist_add_unshared(&nodes[1], &head));
+    cr_assert_eq(weir_llist_del_all_unshared(&head), &nodes[1]);
+    cr_assert_eq(weir_llist_next(&nodes[1]), &nodes[0]);
+    cr_assert_null(weir_llist_next(&nodes[0]));
+    cr_assert(weir_llist_empty(&head));
+    cr_assert_null(weir_llist_del_all_unshared(&head));
+}
+
+Test(llist, unshared_batch_keeps_its_order_in_front_of_the_older)
+{
+    WEIR_LLIST_HEAD(head);
+    nodes[3].next = &nodes[4];
+    cr_assert(weir_llist_add_batch_unshared(&nodes[3], &nodes[4], &head));
+    for (unsigned i = 0; i < 2; i++)
+        nodes[i].next = &nodes[i + 1];
+    cr_assert_not(weir_llist_add_batch_unshared(&nodes[0], &nodes[2], &head));
+    unsigned i = 0;
+    weir_llist_for_each(pos, weir_llist_del_all_unshared(&head))
+        cr_assert_eq(pos, &nodes[i++]);
+    cr_assert_eq(i, 5u);
+}
+
+Test(llist, shared_and_unshared_forms_work_on_the_same_list)
+{
+    WEIR_LLIST_HEAD(head);
+    weir_llist_add_unshared(&nodes[0], &head);
+    cr_assert_not(weir_llist_add(&nodes[1], &head));
+    weir_llist_add_unshared(&nodes[2], &head);
+    cr_assert_eq(weir_llist_del_first(&head), &nodes[2]);
+    cr_assert_eq(weir_llist_del_all_fifo(&head), &nodes[0]);
+    cr_assert_eq(weir_llist_next(&nodes[0]), &nodes[1]);
+}
+
 Test(llist, del_first_takes_the_newest_one_by_one)
 {
     WEIR_LLIST_HEAD(head);

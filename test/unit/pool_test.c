@@ -55,6 +55,20 @@ Test(pool, zeroed_memory_is_an_empty_pool)
     cr_assert_null(weir_pool_get(&zeroed));
 }
 
+Test(pool, zeroed_memory_counts_like_an_initialized_pool)
+{
+    static struct weir_pool zeroed;
+    size_t n;
+    for (unsigned i = 0; i < 8; i++)
+        weir_pool_put(&zeroed, &nodes[i]);
+    cr_assert_eq(weir_pool_count(&zeroed), 8u);
+    cr_assert_eq(length(weir_pool_get_batch(&zeroed, 3, &n)), 3u);
+    cr_assert_eq(weir_pool_count(&zeroed), 5u);
+    cr_assert_eq(length(weir_pool_drain(&zeroed, &n)), 5u);
+    cr_assert_eq(n, 5u);
+    cr_assert_eq(weir_pool_count(&zeroed), 0u);
+}
+
 Test(pool, count_follows_each_put_and_get)
 {
     fill(0);
@@ -150,4 +164,84 @@ Test(pool, drain_takes_everything)
     cr_assert_eq(n, (size_t)NODES);
     cr_assert_eq(weir_pool_count(&pool), 0u);
     cr_assert_null(weir_pool_get(&pool));
+}
+
+Test(pool, drain_gives_the_number_that_is_there_and_leaves_a_pool_that_works)
+{
+    for (size_t have = 1; have <= 5; have++) {
+        size_t n = 999;
+        fill(have);
+        weir_pool_put(&pool, weir_pool_get(&pool));
+        cr_assert_eq(length(weir_pool_drain(&pool, &n)), have);
+        cr_assert_eq(n, have);
+        cr_assert_null(weir_pool_drain(&pool, &n));
+        cr_assert_eq(n, 0u);
+        weir_pool_put(&pool, &nodes[0]);
+        cr_assert_eq(weir_pool_count(&pool), 1u);
+        cr_assert_eq(weir_pool_get(&pool), &nodes[0]);
+    }
+}
+
+static uint64_t random_state = 88172645463325252u;
+
+static size_t dice(size_t sides)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (size_t)(random_state % sides);
+}
+
+/* Against a stack of the simplest kind. Removals enough to take the generation of a checked build round its end. */
+Test(pool, count_and_order_are_exact_after_every_mix)
+{
+    struct weir_stack_node *model[NODES], *mine[NODES], *node;
+    size_t in_pool = 0, owned = NODES, n;
+
+    weir_pool_init(&pool);
+    for (size_t i = 0; i < NODES; i++)
+        mine[i] = &nodes[i];
+    for (unsigned step = 0; step < 20000; step++) {
+        size_t kind = dice(40), want = 0;
+        n = 0;
+        node = NULL;
+        if (kind < 14 && owned > 0) { /* mine[owned - k] .. mine[owned - 1], the last on top */
+            size_t k = kind < 7 ? 1 : 1 + dice(owned < 30 ? owned : 30);
+            for (size_t i = owned - k + 1; i < owned; i++)
+                mine[i]->next = mine[i - 1];
+            if (k == 1)
+                weir_pool_put(&pool, mine[owned - 1]);
+            else
+                weir_pool_put_batch(&pool, mine[owned - 1], mine[owned - k], k);
+            for (size_t i = owned - k; i < owned; i++)
+                model[in_pool++] = mine[i];
+            owned -= k;
+        } else if (kind < 26) {
+            want = in_pool > 0;
+            node = weir_pool_get(&pool);
+            n = node != NULL;
+            if (node)
+                node->next = NULL;
+        } else if (kind < 36) {
+            size_t max = dice(30);
+            want = max < in_pool ? max : in_pool;
+            node = weir_pool_get_batch(&pool, max, &n);
+        } else if (kind < 39) {
+            unsigned percent = (unsigned)dice(40);
+            want = (in_pool * percent + 99) / 100;
+            node = weir_pool_decay(&pool, percent, &n);
+        } else {
+            want = in_pool;
+            node = weir_pool_drain(&pool, &n);
+        }
+        cr_assert_eq(n, want, "step %u, kind %zu: %zu of %zu", step, kind, n, want);
+        cr_assert_eq(length(node), n, "step %u, kind %zu", step, kind);
+        for (bool in_order = n <= WEIR_POOL_DECAY_STEP; node; node = node->next) {
+            in_pool--;
+            cr_assert(!in_order || node == model[in_pool], "step %u, kind %zu: another node", step, kind);
+            mine[owned++] = node;
+        }
+        cr_assert_eq(weir_pool_count(&pool), in_pool, "step %u, kind %zu: counts %zu of %zu", step, kind,
+                     weir_pool_count(&pool), in_pool);
+    }
 }

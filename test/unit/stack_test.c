@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* weir/stack.h, one thread: what each operation returns and leaves behind. */
+#include <string.h>
+
 #include "weir/stack.h"
 
 #include "weir_test.h"
@@ -38,7 +40,37 @@ Test(stack, zeroed_memory_is_an_empty_stack)
 Test(stack, never_hides_a_lock)
 {
     cr_assert(weir_stack_is_lock_free());
-    cr_assert_geq(weir_stack_generation_bits(), 16u);
+}
+
+Test(stack, layout_and_bits_of_the_generation_agree)
+{
+    unsigned bits = weir_stack_generation_bits();
+    if (strcmp(weir_stack_layout(), "wide") == 0) {
+        cr_assert_eq(bits, 64u);
+    } else {
+        cr_assert_str_eq(weir_stack_layout(), "packed");
+        cr_assert_eq(bits, sizeof(void *) > 4 ? 19u : 32u);
+    }
+#if !WEIR_CAS16 || defined(WEIR_STACK_PACKED)
+    cr_assert_str_eq(weir_stack_layout(), "packed");
+#else
+    cr_assert_str_eq(weir_stack_layout(), "wide");
+#endif
+}
+
+/* All that pop or pop_n can distinguish comes back after 2^bits removals, and not earlier. */
+Test(stack, generation_has_as_many_bits_as_it_says)
+{
+    fill(1);
+    uint64_t first = weir__tagged_load(&stack.head).generation;
+    unsigned bits = weir_stack_generation_bits();
+    if (bits > 20)
+        return; /* takes too long */
+    for (uint32_t removals = 1; removals <= UINT32_C(1) << bits; removals++) {
+        weir_stack_push(&stack, weir_stack_pop(&stack));
+        cr_assert_eq(weir__tagged_load(&stack.head).generation == first, removals == UINT32_C(1) << bits,
+                     "after %u removals", removals);
+    }
 }
 
 Test(stack, last_in_is_first_out)

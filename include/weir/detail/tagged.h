@@ -327,11 +327,27 @@ static inline void weir__check_links(const struct weir_stack_node *first, size_t
 {
 #ifdef WEIR_CHECKED
     const struct weir_stack_node *node = first;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        weir__check(node != NULL, function, first, "was written to while it was on the stack");
         node = weir_load_relaxed(&node->next);
+    }
     weir__check(node == next, function, first, "was written to while it was on the stack");
 #else
     (void)first, (void)n, (void)next, (void)function;
+#endif
+}
+
+/* Checked builds: n is the number of nodes from `first` to `last`, which is reached from it. */
+static inline void weir__check_length(const struct weir_stack_node *first, const struct weir_stack_node *last,
+                                      size_t n, const char *function)
+{
+#ifdef WEIR_CHECKED
+    size_t length = 1;
+    for (const struct weir_stack_node *node = first; node != last; node = weir_load_relaxed(&node->next))
+        length++;
+    weir__check(length == n, function, first, "n is not the number of nodes from first to last");
+#else
+    (void)first, (void)last, (void)n, (void)function;
 #endif
 }
 
