@@ -157,20 +157,22 @@ static inline struct weir_stack_node *weir_pool_get_batch(struct weir_pool *pool
 static inline struct weir_stack_node *weir_pool_decay(struct weir_pool *pool, unsigned percent, size_t *n)
 {
     size_t count = weir_pool_count(pool), share = percent < 100 ? percent : 100;
-    size_t want = count / 100 * share + (count % 100 * share + 99) / 100, step;
+    size_t want = count / 100 * share + (count % 100 * share + 99) / 100;
     struct weir_stack_node *chain = NULL;
-    struct weir__run run = {NULL, NULL, 0};
+    struct weir__run run;
 
     *n = 0;
-    do {
-        step = want - *n < WEIR_POOL_DECAY_STEP ? want - *n : WEIR_POOL_DECAY_STEP;
+    while (*n < want) {
+        size_t step = want - *n < WEIR_POOL_DECAY_STEP ? want - *n : WEIR_POOL_DECAY_STEP;
         struct weir_stack_node *first = weir__pool_take(pool, step, &run);
         if (first == NULL)
             break;
         weir_store_relaxed(&run.last->next, chain); /* relaxed: the chain is the caller's */
         chain = first;
         *n += run.n;
-    } while (run.n == step);
+        if (run.n < step)
+            break;
+    }
     return chain;
 }
 

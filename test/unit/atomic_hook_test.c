@@ -137,8 +137,8 @@ Test(atomic_hook, pool_does_these_operations_and_no_others)
     DOES(HEAD " load load load load" CAS SUBTRACT " store",
          cr_assert_eq(weir_pool_get_batch(&pool, 2, &n), &nodes[2]));
     cr_assert_eq(n, 2u);
-    /* The count; one of three; then to the end of what was taken, to put the rest of it (nothing) behind. */
-    DOES(" load" HEAD " load load" CAS SUBTRACT " store load store",
+    /* The count; one of three; its end, and what earlier steps took (nothing) behind it. */
+    DOES(" load" HEAD " load load" CAS SUBTRACT " store store",
          cr_assert_eq(weir_pool_decay(&pool, 30, &n), &nodes[4]));
     cr_assert_eq(n, 1u);
 #if WEIR__TAGGED_WIDE
