@@ -59,7 +59,7 @@ bool weir__blocks_grow(struct weir__blocks *blocks)
     for (size_t i = n; i-- > 0;) {
         struct weir_magazine *magazine =
             weir_magazine_init(memory + i * blocks->block_bytes, blocks->block_bytes);
-        weir_store_relaxed(&magazine->node.next, first != NULL ? &first->node : NULL);
+        weir_stack_link(&magazine->node, first != NULL ? &first->node : NULL);
         first = magazine;
         if (last == NULL)
             last = magazine;

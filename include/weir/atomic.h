@@ -34,9 +34,10 @@
 
 /*
  * The hook. Every operation below is one of these macros, and nothing else in the headers of floors 0 and 1
- * touches memory that threads share. Compile with -DWEIR_ATOMIC_HOOK='"file.h"' and file.h defines them instead:
- * to hand control to a scheduler before each access, to delay one, to weaken an order, or to put the primitives
- * of a model checker in their place. docs/testing.md describes the hooks of weir's own tests.
+ * touches memory that threads share. Compile with -DWEIR_ATOMIC_HOOK='"file.h"' and file.h defines them
+ * instead: to hand control to a scheduler before each access, to delay one, to weaken an order, or to put
+ * the primitives of a model checker in their place. docs/testing.md describes the hooks of weir's own
+ * tests.
  */
 #ifdef WEIR_ATOMIC_HOOK
 #include WEIR_ATOMIC_HOOK
@@ -116,8 +117,8 @@
 #define WEIR_TSAN 0
 #endif
 
-/* Can 16 bytes be compared and swapped without a lock? By instructions that ThreadSanitizer cannot see, so not
- * under it. */
+/* Can 16 bytes be compared and swapped without a lock? By instructions that ThreadSanitizer cannot see, so
+ * not under it. */
 #if (defined(__x86_64__) || defined(__aarch64__)) && !WEIR_TSAN
 #define WEIR_CAS16 1
 
@@ -126,7 +127,8 @@ struct weir__word16 {
     uint64_t half[2];
 } WEIR_ALIGNED(16);
 
-/* What weir_cas16_acq_rel() is. (Not the compiler's builtin: gcc calls a library for it, which may take a lock.) */
+/* What weir_cas16_acq_rel() is. (Not the compiler's builtin: gcc calls a library for it, which may take a
+ * lock.) */
 static inline bool weir__cas16_native(uint64_t *p, const uint64_t expected[2], const uint64_t desired[2])
 {
     struct weir__word16 *word = (struct weir__word16 *)(void *)p;
@@ -174,8 +176,9 @@ static inline void weir_cpu_pause(void)
 }
 
 /*
- * What a compare-and-swap loop does after it has lost a race, before it loads again: it lets the winner, in whose
- * cache the line is now, get on undisturbed. Takes how often the caller has lost before, and returns one more.
+ * What a compare-and-swap loop does after it has lost a race, before it loads again: it lets the winner, in
+ * whose cache the line is now, get on undisturbed. Takes how often the caller has lost before, and returns
+ * one more.
  *
  *     for (unsigned losses = 0;; losses = weir_backoff(losses)) {
  *         ... load, prepare ...
@@ -185,8 +188,8 @@ static inline void weir_cpu_pause(void)
  *
  * Waits WEIR_BACKOFF_MIN pauses after the first loss and twice as many after each further one, up to
  * WEIR_BACKOFF_MAX. A pause is 10 to 50 ns, so the first wait is about what 10 to 20 moves of the line cost:
- * a run of operations on a line one already has, instead of a move of the line for each. (T. E. Anderson, "The
- * Performance of Spin Lock Alternatives", IEEE TPDS 1990; measured by bench/primitives.)
+ * a run of operations on a line one already has, instead of a move of the line for each. (T. E. Anderson,
+ * "The Performance of Spin Lock Alternatives", IEEE TPDS 1990; measured by bench/primitives.)
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
  */
 #define WEIR_BACKOFF_MIN 64u

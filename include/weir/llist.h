@@ -224,8 +224,8 @@ static inline struct weir_llist_node *weir_llist_reverse_order(struct weir_llist
 }
 
 /*
- * Takes the whole list, and returns it oldest first: a queue of all that has arrived so far. NULL if there was
- * nothing.
+ * Takes the whole list, and returns it oldest first: a queue of all that has arrived so far. NULL if there
+ * was nothing.
  *   Progress: wait-free, in proportion to the chain.  Callers: as weir_llist_del_all().
  *   Ordering: acquires what each add released.  Memory: none.
  */

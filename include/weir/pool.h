@@ -10,19 +10,20 @@
  *     size_t n;
  *     recycle_chain(weir_pool_decay(&idle, 25, &n));
  *
- * A stack as in weir/stack.h whose head holds the count too. Any mix of all operations may run at the same time.
+ * A stack as in weir/stack.h whose head holds the count too. Any mix of all operations may run at the same
+ * time.
  *
- * The count. Where 16 bytes can be swapped at once (weir_stack_layout() says "wide"), nodes and count change in
- * one step, and the count is exact at every instant. Elsewhere a put counts its nodes before it pushes them, and a
- * removal subtracts after it has taken. There the count is never below the number of nodes in the pool, hence
- * never negative, and ahead of it by at most the nodes in the hands of puts and removals that are under way; with
- * none under way it is exact. In both, a get may find nothing although weir_pool_count() just said one: somebody
- * else was faster. The count is for watermarks, not promises.
+ * The count. Where 16 bytes can be swapped at once (weir_stack_layout() says "wide"), nodes and count
+ * change in one step, and the count is exact at every instant. Elsewhere a put counts its nodes before it
+ * pushes them, and a removal subtracts after it has taken. There the count is never below the number of
+ * nodes in the pool, hence never negative, and ahead of it by at most the nodes in the hands of puts and
+ * removals that are under way; with none under way it is exact. In both, a get may find nothing although
+ * weir_pool_count() just said one: somebody else was faster. The count is for watermarks, not promises.
  *
- * Nobody walks the pool while others wait for it: batches are taken in one step of bounded size, and where drain
- * has to count what it took, it counts when it already owns it. Nodes obey weir/stack.h's rule for memory: what
- * decay and drain return may be put to another use, but only be unmapped when no removal that may have seen it is
- * still under way.
+ * Nobody walks the pool while others wait for it: batches are taken in one step of bounded size, and where
+ * drain has to count what it took, it counts when it already owns it. Nodes obey weir/stack.h's rule for
+ * memory: what decay and drain return may be put to another use, but only be unmapped when no removal that
+ * may have seen it is still under way.
  */
 #ifndef WEIR_POOL_H
 #define WEIR_POOL_H
@@ -49,8 +50,8 @@ static inline void weir_pool_init(struct weir_pool *pool)
 }
 
 /*
- * Nodes in the pool: exact at rest, never negative; in the packed layout, ahead by what puts and removals under
- * way hold, otherwise exact at every instant.
+ * Nodes in the pool: exact at rest, never negative; in the packed layout, ahead by what puts and removals
+ * under way hold, otherwise exact at every instant.
  *   Progress: wait-free.  Callers: any context.
  *   Ordering: none (relaxed: a number for watermarks and statistics).  Memory: none.
  */
@@ -60,13 +61,15 @@ static inline size_t weir_pool_count(const struct weir_pool *pool)
 }
 
 /*
- * Puts `n` nodes first..last, already linked, into the pool. `n` has to be their number: checked builds count.
+ * Puts `n` nodes first..last, already linked, into the pool. `n` has to be their number: checked builds
+ * count.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases everything written before to whoever takes the nodes.  Memory: none.
  */
 static inline void weir_pool_put_batch(struct weir_pool *pool, struct weir_stack_node *first,
                                        struct weir_stack_node *last, size_t n)
 {
+    weir__check_fits(first, "weir_pool_put_batch");
     weir__check_chain(struct weir_stack_node, first, last, "weir_pool_put_batch");
     weir__check_length(first, last, n, "weir_pool_put_batch");
     weir__counted_announce(&pool->head, n);
@@ -74,7 +77,8 @@ static inline void weir_pool_put_batch(struct weir_pool *pool, struct weir_stack
         struct weir__tag tag = weir__tagged_load(&pool->head);
         weir__check(tag.top != first && tag.top != last, "weir_pool_put_batch", tag.top,
                     "is in the pool already");
-        /* Release: pairs with the acquire in weir__tagged_walk(), where a slower get_batch may be reading it. */
+        /* Release: pairs with the acquire in weir__tagged_walk(), where a slower get_batch may be reading
+         * it. */
         weir_store_release(&last->next, tag.top);
         /* Release: pairs with the acquire in the removals' weir__tagged_load(). */
         if (weir_likely(weir__counted_push(&pool->head, &tag, first, n)))
@@ -112,7 +116,8 @@ static inline struct weir_stack_node *weir_pool_get(struct weir_pool *pool)
     }
 }
 
-/* Takes up to `max` nodes in one step and says which: the first, NULL if there is none, and run->last, run->n. */
+/* Takes up to `max` nodes in one step and says which: the first, NULL if there is none, and run->last,
+ * run->n. */
 static inline struct weir_stack_node *weir__pool_take(struct weir_pool *pool, size_t max,
                                                       struct weir__run *run)
 {
@@ -167,7 +172,7 @@ static inline struct weir_stack_node *weir_pool_decay(struct weir_pool *pool, un
         struct weir_stack_node *first = weir__pool_take(pool, step, &run);
         if (first == NULL)
             break;
-        weir_store_relaxed(&run.last->next, chain); /* relaxed: the chain is the caller's */
+        weir_stack_link(run.last, chain);
         chain = first;
         *n += run.n;
         if (run.n < step)

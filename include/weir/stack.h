@@ -13,13 +13,13 @@
  * IBM RJ 5118, 1986, with the counter that IBM's System/370 manual gave to free lists). All of pop, pop_n,
  * pop_all, push and push_batch may run at the same time, in any mix.
  *
- * The one rule for memory (type-stable memory): for as long as anyone may be inside a removal, a node that was
- * ever on the stack stays mapped, and its first word is only written by these functions or with
- * weir_store_release() (chains: weir_stack_link()). A removal that lost a race has read `next` of a node that somebody else owns by now. It
- * throws the value away, but the read must neither fault nor be a data race. Static arrays, slabs and pools
- * that are never given back fulfil the rule. AddressSanitizer and ThreadSanitizer report a node that was freed
- * too early; checked builds (WEIR_CHECKED) stop when a node was written to while it was on the stack, was
- * pushed while it was the top already, or cannot be packed.
+ * The one rule for memory (type-stable memory): for as long as anyone may be inside a removal, a node that
+ * was ever on the stack stays mapped, and its first word is only written by these functions or with
+ * weir_store_release() (chains: weir_stack_link()). A removal that lost a race has read `next` of a node
+ * that somebody else owns by now. It throws the value away, but the read must neither fault nor be a data
+ * race. Static arrays, slabs and pools that are never given back fulfil the rule. AddressSanitizer and
+ * ThreadSanitizer report a node that was freed too early; checked builds (WEIR_CHECKED) stop when a node
+ * was written to while it was on the stack, was pushed while it was the top already, or cannot be packed.
  */
 #ifndef WEIR_STACK_H
 #define WEIR_STACK_H
@@ -48,8 +48,8 @@ static inline bool weir_stack_is_lock_free(void)
     return true;
 }
 
-/* Which head this build uses: "wide" (16-byte compare-and-swap) or "packed" (pointer and generation in one word;
- * see weir/detail/tagged.h). All that share a stack have to be built alike.
+/* Which head this build uses: "wide" (16-byte compare-and-swap) or "packed" (pointer and generation in one
+ * word; see weir/detail/tagged.h). All that share a stack have to be built alike.
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */
 static inline const char *weir_stack_layout(void)
 {
@@ -76,7 +76,8 @@ static inline bool weir_stack_empty(const struct weir_stack *stack)
 /*
  * Links a node of a chain that is to be pushed to the next one.
  *   Progress: wait-free.  Callers: the chain's owner.
- *   Ordering: releases to a pop_n that has lost its race, and still reads the link (see the rule in weir/stack.h).
+ *   Ordering: releases to a pop_n that has lost its race, and still reads the link (see the rule in
+ *   weir/stack.h).
  *   Memory: none.
  */
 static inline void weir_stack_link(struct weir_stack_node *node, struct weir_stack_node *next)
@@ -100,6 +101,7 @@ static inline struct weir_stack_node *weir_stack_next(const struct weir_stack_no
 static inline void weir_stack_push_batch(struct weir_stack *stack, struct weir_stack_node *first,
                                          struct weir_stack_node *last)
 {
+    weir__check_fits(first, "weir_stack_push");
     weir__check_chain(struct weir_stack_node, first, last, "weir_stack_push");
     for (unsigned losses = 0;; losses = weir_backoff(losses)) {
         struct weir__tag tag = weir__tagged_load(&stack->head);

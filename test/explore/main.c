@@ -292,6 +292,7 @@ static const struct {
     {"llist 1: pop_all push | push2 | pop_all_fifo push", 4, false},
     {"stack 2: pop_n3 | pop push_new push", 2, true},
     {"pool 2: pop_n3 | pop push_new push", 2, true},
+    {"stack 2: pop_n3 | pop push2", 2, true},
     {"stack 1: pop | pop push_new push", 3, true},
     {"pool 1: pop_all | push_new count pop", 3, true},
     {"llist 0: pop_this | push_new push_new", 3, true},

@@ -147,10 +147,18 @@ static void stack_init(void)
     weir_stack_init(&stack);
 }
 
+/* As chain_of(), by the function that is there for it. */
+static struct weir_stack_node *stack_chain_of(const struct call *call, struct weir_stack_node **last)
+{
+    for (unsigned i = 0; i + 1 < call->ins; i++)
+        weir_stack_link(&nodes[call->in[i]].stack, &nodes[call->in[i + 1]].stack);
+    *last = &nodes[call->in[call->ins - 1]].stack;
+    return &nodes[call->in[0]].stack;
+}
+
 static void stack_perform(struct call *call)
 {
-    union node *last, *first;
-    struct weir_stack_node *chain;
+    struct weir_stack_node *chain, *last, *first;
     size_t n = 0;
     switch (call->op) {
     case OP_PUSH:
@@ -159,8 +167,8 @@ static void stack_perform(struct call *call)
         break;
     case OP_PUSH2:
     case OP_PUSH3:
-        first = chain_of(call, &last);
-        weir_stack_push_batch(&stack, &first->stack, &last->stack);
+        first = stack_chain_of(call, &last);
+        weir_stack_push_batch(&stack, first, last);
         break;
     case OP_POP:
         take_node(call, weir_stack_pop(&stack));
@@ -232,8 +240,7 @@ static long pool_count(void)
 
 static void pool_perform(struct call *call)
 {
-    union node *last, *first;
-    struct weir_stack_node *chain;
+    struct weir_stack_node *chain, *last, *first;
     uint8_t numbers[SCENARIO_NODES + 1];
     size_t n = 0;
     switch (call->op) {
@@ -243,8 +250,8 @@ static void pool_perform(struct call *call)
         break;
     case OP_PUSH2:
     case OP_PUSH3:
-        first = chain_of(call, &last);
-        weir_pool_put_batch(&pool, &first->stack, &last->stack, call->ins);
+        first = stack_chain_of(call, &last);
+        weir_pool_put_batch(&pool, first, last, call->ins);
         break;
     case OP_POP:
         take_node(call, weir_pool_get(&pool));
@@ -332,9 +339,9 @@ static void beside_init(void)
 
 static void beside_put(struct call *call)
 {
-    union node *last, *first = chain_of(call, &last);
+    struct weir_stack_node *last, *first = stack_chain_of(call, &last);
     weir_fetch_add_relaxed(&beside, (size_t)call->ins);
-    weir_stack_push_batch(&stack, &first->stack, &last->stack);
+    weir_stack_push_batch(&stack, first, last);
 }
 
 static void beside_count(struct call *call)

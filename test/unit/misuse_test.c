@@ -275,17 +275,17 @@ static void put_misaligned(void)
 
 /* Where UndefinedBehaviorSanitizer is at work it is the first to see the misaligned node. */
 #ifdef WEIR_TEST_UBSAN
-#define STOPS_MISALIGNED(run)                                                                                \
+#define STOPS_MISALIGNED(run, function)                                                                      \
     cr_assert_not(WIFEXITED(stopped(run)) && stopped_said[0] == '\0', "nobody has noticed")
 #else
-#define STOPS_MISALIGNED(run)                                                                                \
-    stops(run, "weir_stack_push", bytes + 4, "a node has to be aligned to 8 and lie below 2^48")
+#define STOPS_MISALIGNED(run, function)                                                                      \
+    stops(run, function, bytes + 4, "a node has to be aligned to 8 and lie below 2^48")
 #endif
 
 Test(misuse, packed_push_of_a_misaligned_node)
 {
-    STOPS_MISALIGNED(push_misaligned);
-    STOPS_MISALIGNED(put_misaligned);
+    STOPS_MISALIGNED(push_misaligned, "weir_stack_push");
+    STOPS_MISALIGNED(put_misaligned, "weir_pool_put_batch");
 }
 #endif
 

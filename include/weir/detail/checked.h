@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/detail/checked.h - private: what checked builds (WEIR_CHECKED defined) look for and others do not pay for.
+ * weir/detail/checked.h - private: what checked builds (WEIR_CHECKED defined) look for and others do not
+ * pay for.
  *
  * A violated rule is a bug in the caller. The program stops with one line that names the function, the object
  * and the rule.
@@ -28,8 +29,11 @@ static inline void weir__check(bool holds, const char *function, const void *obj
     do {                                                                                                     \
         weir__check((first) != NULL && (last) != NULL, function, (first), "a chain without nodes");          \
         const node_type *link = (first);                                                                     \
-        while (link != NULL && link != (last))                                                               \
+        while (link != NULL && link != (last)) {                                                             \
             link = weir_load_relaxed(&link->next);                                                           \
+            if (link == (first))                                                                             \
+                link = NULL; /* once round */                                                                \
+        }                                                                                                    \
         weir__check(link == (last), function, (last), "is not reached from the chain's first node");         \
     } while (0)
 

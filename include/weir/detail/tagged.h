@@ -4,12 +4,14 @@
  *
  * The head of weir/stack.h and weir/pool.h. Two layouts behind the same functions, chosen at compile time:
  *
- *   wide    x86-64 and aarch64: two words, replaced together by a 16-byte compare-and-swap. The second word of a
- *           stack is its generation, 64 bits, which does not wrap round in the life of a machine. That of a pool
- *           is a generation of 32 bits and a count of 32 bits.
+ *   wide    x86-64 and aarch64: two words, replaced together by a 16-byte compare-and-swap. The second word
+ *   of a
+ *           stack is its generation, 64 bits, which does not wrap round in the life of a machine. That of a
+ *           pool is a generation of 32 bits and a count of 32 bits.
  *   packed  everywhere else, and under ThreadSanitizer (which cannot see into inline assembly): pointer and
- *           generation in one word. On 64-bit machines a user address below 2^48 and aligned to 8 leaves 19 bits
- *           for the generation; on 32-bit machines 32 bits. The count of a pool is a word of its own, beside it.
+ *           generation in one word. On 64-bit machines a user address below 2^48 and aligned to 8 leaves 19
+ *           bits for the generation; on 32-bit machines 32 bits. The count of a pool is a word of its own,
+ *           beside it.
  *
  * What so many bits mean: a removal goes wrong only if its thread is held up between reading the head and
  * replacing it while exactly a multiple of 2^bits removals happen, after which the same node is on top again
@@ -69,6 +71,12 @@ static inline void weir__tagged_init(struct weir__tagged *head)
     weir_store_relaxed(&head->word[1], WEIR__TAG_START(WEIR__GENERATION_BITS));
 }
 
+/* Checked builds: any address fits. */
+static inline void weir__check_fits(const struct weir_stack_node *top, const char *function)
+{
+    (void)top, (void)function;
+}
+
 static inline void weir__counted_init(struct weir__tagged *head)
 {
     weir_store_relaxed(&head->word[0], UINT64_C(0));
@@ -79,8 +87,8 @@ static inline void weir__counted_init(struct weir__tagged *head)
  * Generation first: if it is still the same when the head is replaced, nothing was removed since, and the
  * pointer read after it is, or will be found not to be, the one on top. (Acquire on the generation keeps the
  * two loads in this order.)
- * Acquire on the pointer: pairs with the release of the push that put it there, and, since every change of the
- * head is a read-modify-write, with those of all pushes below it.
+ * Acquire on the pointer: pairs with the release of the push that put it there, and, since every change of
+ * the head is a read-modify-write, with those of all pushes below it.
  */
 static inline struct weir__tag weir__tagged_load(const struct weir__tagged *head)
 {
@@ -90,8 +98,8 @@ static inline struct weir__tag weir__tagged_load(const struct weir__tagged *head
     return tag;
 }
 
-/* Replaces both words if they are still what was read. Release for a push, whose nodes it publishes; a removal
- * needs none, its acquire was in the load. */
+/* Replaces both words if they are still what was read. Release for a push, whose nodes it publishes; a
+ * removal needs none, its acquire was in the load. */
 static inline bool weir__tagged_replace(struct weir__tagged *head, const struct weir__tag *tag,
                                         const struct weir_stack_node *top, uint64_t generation)
 {
@@ -188,12 +196,12 @@ static inline uint64_t weir__tag_pack(const struct weir_stack_node *top, uint64_
            (generation & WEIR__GENERATION_MASK);
 }
 
-/* Checked builds: what became the top has to fit. */
-static inline void weir__check_packed(const struct weir_stack_node *top)
+/* Checked builds: what is to be the top has to fit. */
+static inline void weir__check_fits(const struct weir_stack_node *top, const char *function)
 {
-    weir__check(weir__tag_unpack(weir__tag_pack(top, 0)).top == top, "weir_stack_push", top,
+    weir__check(weir__tag_unpack(weir__tag_pack(top, 0)).top == top, function, top,
                 "a node has to be aligned to 8 and lie below 2^48");
-    (void)top;
+    (void)top, (void)function;
 }
 
 static inline void weir__tagged_init(struct weir__tagged *head)
@@ -207,8 +215,8 @@ static inline void weir__counted_init(struct weir__tagged *head)
     weir__tagged_init(head);
 }
 
-/* Acquire: pairs with the release of the push that put the top there, and, since every change of the head is a
- * read-modify-write, with those of all pushes below it. */
+/* Acquire: pairs with the release of the push that put the top there, and, since every change of the head
+ * is a read-modify-write, with those of all pushes below it. */
 static inline struct weir__tag weir__tagged_load(const struct weir__tagged *head)
 {
     return weir__tag_unpack(weir_load_acquire(&head->word[0]));
@@ -219,19 +227,18 @@ static inline bool weir__tagged_push(struct weir__tagged *head, const struct wei
                                      const struct weir_stack_node *top)
 {
     uint64_t expected = weir__tag_pack(tag->top, tag->generation);
-    weir__check_packed(top);
     return weir_cas_release(&head->word[0], &expected, weir__tag_pack(top, tag->generation));
 }
 
-/* Takes nodes off, leaving `top`; the generation advances. Relaxed: the load of `tag` has acquired what is taken,
- * and publishes nothing. */
+/* Takes nodes off, leaving `top`; the generation advances. Relaxed: the load of `tag` has acquired what is
+ * taken, and publishes nothing. */
 static inline bool weir__tagged_remove(struct weir__tagged *head, const struct weir__tag *tag,
                                        const struct weir_stack_node *top)
 {
     uint64_t expected = weir__tag_pack(tag->top, tag->generation);
     if (!weir_cas_relaxed(&head->word[0], &expected, weir__tag_pack(top, tag->generation + 1)))
         return false;
-    weir__check_packed(top);
+    weir__check_fits(top, "weir_stack_push"); /* of a chain that was pushed */
     return true;
 }
 
@@ -297,12 +304,13 @@ struct weir__run {
 };
 
 /*
- * Finds the first nodes, at most `max` and at least one, of a stack whose head was read as `tag`, not empty. False
- * if a removal came in between: what was found may be no part of the stack then.
+ * Finds the first nodes, at most `max` and at least one, of a stack whose head was read as `tag`, not
+ * empty. False if a removal came in between: what was found may be no part of the stack then.
  *
  * A node whose `next` is read may have been removed, and been linked to something else by its new owner. That
- * owner stored `next` with release (as pushes do), after the removal had advanced the generation. So who reads
- * the new `next`, with acquire, and then the generation, finds it advanced, and follows `next` no further.
+ * owner stored `next` with release (as pushes do), after the removal had advanced the generation. So who
+ * reads the new `next`, with acquire, and then the generation, finds it advanced, and follows `next` no
+ * further.
  */
 static inline bool weir__tagged_walk(const struct weir__tagged *head, const struct weir__tag *tag,
                                      bool counted, size_t max, struct weir__run *run)
@@ -319,9 +327,9 @@ static inline bool weir__tagged_walk(const struct weir__tagged *head, const stru
     return true;
 }
 
-/* Checked builds: the n nodes from `first` on were removed just now. They are still linked as they were when the
- * removal read them, unless somebody has written to a node on the stack: one who had freed it, or never given it
- * away. */
+/* Checked builds: the n nodes from `first` on were removed just now. They are still linked as they were
+ * when the removal read them, unless somebody has written to a node on the stack: one who had freed it, or
+ * never given it away. */
 static inline void weir__check_links(const struct weir_stack_node *first, size_t n,
                                      const struct weir_stack_node *next, const char *function)
 {
