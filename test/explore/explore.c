@@ -290,8 +290,10 @@ static unsigned script_choose(unsigned can, unsigned self)
         for (script.surprise = 0; *script.next == '!' || *script.next == '~'; script.next++)
             script.surprise++;
     }
-    if (script.repeat == 0)
+    if (script.repeat == 0) {
+        script.surprise = 0;
         return one_of(self, can) ? self : lowest(can);
+    }
     script.repeat--;
     unsigned thread = (unsigned)(script.letter - 'a');
     if (!one_of(thread, can)) {

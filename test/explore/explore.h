@@ -66,7 +66,7 @@ struct explore_result {
     uint64_t schedules; /* that were run, up to and with the one that failed */
     uint64_t accesses;  /* of the longest one */
     char message[256];
-    char schedule[4 * EXPLORE_ACCESSES];
+    char schedule[4 * EXPLORE_ACCESSES + 16];
 };
 
 /* Every schedule with at most so many preemptions and surprises. */

@@ -3,12 +3,14 @@
  * weir-explore: runs scenarios of the list, the stack and the pool through every interleaving.
  *
  * A sweep makes scenarios of every combination of some operations; without arguments all of them run. `--bugs`
- * instead explores deliberate mistakes, and fails unless each is found and its schedule fails again when replayed.
+ * instead tries the explorer: counts the schedules of programs whose number is known, goes through litmus tests, and
+ * looks for deliberate mistakes: each has to be found, and its schedule to fail again when replayed.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "litmus.h"
 #include "scenario.h"
 
 static const char usage[] =
@@ -446,9 +448,40 @@ static bool fails_again(const struct explore_program *program)
            strcmp(again.message, result.message) == 0;
 }
 
-static bool run_bugs(void)
+/* Threads that make so many accesses each have so many interleavings. */
+static const struct {
+    const char *scenario;
+    uint64_t interleavings;
+} counts[] = {
+    {"llist 1: empty empty empty | empty empty empty", 20},          /* 6! / (3! 3!) */
+    {"llist 1: empty empty | empty empty | empty empty", 90},        /* 6! / (2! 2! 2!) */
+    {"llist 1: empty empty empty empty | empty empty | empty", 105}, /* 7! / (4! 2! 1!) */
+};
+
+static bool run_counts(void)
 {
     bool ok = true;
+    for (unsigned i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct scenario scenario;
+        char message[256];
+        if (!scenario_parse(&scenario, counts[i].scenario, message)) {
+            printf("%s: %s\n", counts[i].scenario, message);
+            return false;
+        }
+        struct explore_program program = scenario_program(&scenario);
+        explore_all(&program, EXPLORE_ANY, 0, &result);
+        bool right = !result.failed && result.schedules == counts[i].interleavings;
+        ok = ok && right;
+        printf("%-60s %3llu schedules, %s\n", counts[i].scenario, (unsigned long long)result.schedules,
+               right ? "all there are" : "NOT as many as there are");
+    }
+    return ok;
+}
+
+static bool run_bugs(void)
+{
+    bool ok = run_counts();
+    ok = litmus() && ok;
     for (unsigned i = 0; i < sizeof bugs / sizeof bugs[0]; i++) {
         struct scenario scenario;
         char message[256];
