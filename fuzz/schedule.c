@@ -5,8 +5,8 @@
  * access (test/explore). After the run every node is counted, and the results have to be those of some order of
  * the operations. A failure prints the command that replays it with a trace.
  *
- * Byte 0: the subject, and of a list whether all may take all or thread a takes one by one; byte 1: how many threads
- * and initial nodes; then for each thread the number of its operations and a byte for each; the rest is the schedule.
+ * Byte 0: the subject, of a list whether all may take all or thread a takes one by one, and whether loads may return
+ * old values; byte 1: how many threads and initial nodes; then for each thread the number of its operations and a byte for each; the rest is the schedule.
  */
 #include <stdlib.h>
 
@@ -57,7 +57,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     input.next = data;
     input.end = data + size;
-    unsigned kind = byte(sizeof kinds / sizeof kinds[0]);
+    const unsigned all_kinds = sizeof kinds / sizeof kinds[0];
+    unsigned kind = byte(2 * all_kinds);
+    scenario.weak = kind >= all_kinds;
+    kind %= all_kinds;
     scenario.subject = subject_named(kinds[kind].subject);
     unsigned shape = byte(2 * (SCENARIO_INITIAL + 1));
     scenario.threads = 2 + shape % 2;
@@ -77,8 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         explore_replay(&program, result.schedule, stdout, &again);
     }
     if (result.failed) {
-        fprintf(stderr, "%s: %s\nreplay: weir-explore '%s' --replay '%s' (%s)\n", text, result.message, text,
-                result.schedule, weir_stack_layout());
+        fprintf(stderr, "%s: %s\nreplay: weir-explore '%s'%s --replay '%s' (%s)\n", text, result.message,
+                text, scenario.weak ? " --weak 1" : "", result.schedule, weir_stack_layout());
         abort();
     }
     return 0;

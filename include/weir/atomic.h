@@ -170,7 +170,10 @@ static inline void weir_cpu_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
+#elif defined(__aarch64__)
+    /* `yield` does nothing on most of them; this takes about as long as x86's pause. */
+    __asm__ __volatile__("isb");
+#elif defined(__arm__)
     __asm__ __volatile__("yield");
 #endif
 }
@@ -187,17 +190,21 @@ static inline void weir_cpu_pause(void)
  *     }
  *
  * Waits WEIR_BACKOFF_MIN pauses after the first loss and twice as many after each further one, up to
- * WEIR_BACKOFF_MAX. A pause is 10 to 50 ns, so the first wait is about what 10 to 20 moves of the line cost:
- * a run of operations on a line one already has, instead of a move of the line for each. (T. E. Anderson,
- * "The Performance of Spin Lock Alternatives", IEEE TPDS 1990; measured by bench/primitives.)
+ * WEIR_BACKOFF_MAX; define both to have it otherwise, as 0u for no wait. A pause is 10 to 50 ns, so the
+ * first wait is about what 10 to 20 moves of the line cost: a run of operations on a line one already has,
+ * instead of a move of the line for each. (T. E. Anderson, "The Performance of Spin Lock Alternatives",
+ * IEEE TPDS 1990; measured by bench/primitives.)
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
  */
+#ifndef WEIR_BACKOFF_MIN
 #define WEIR_BACKOFF_MIN 64u
 #define WEIR_BACKOFF_MAX 512u
+#endif
 
 static inline unsigned weir_backoff(unsigned losses)
 {
-    for (unsigned pauses = losses < 3 ? WEIR_BACKOFF_MIN << losses : WEIR_BACKOFF_MAX; pauses != 0; pauses--)
+    unsigned pauses = WEIR_BACKOFF_MIN << (losses < 16 ? losses : 16);
+    for (pauses = pauses < WEIR_BACKOFF_MAX ? pauses : WEIR_BACKOFF_MAX; pauses != 0; pauses--)
         weir__pause();
     return losses + 1;
 }

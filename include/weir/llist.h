@@ -108,9 +108,13 @@ static inline struct weir_llist_node *weir_llist_next(const struct weir_llist_no
 
 /*
  * Puts first..last, already linked by their `next`, in front of the list. True if the list was empty:
- * then, and only then, this caller is the one to wake the consumer.
+ * then, and only then, this caller is the one to wake the consumer. (A consumer that goes to sleep has to
+ * find the list empty first, and a wake-up that comes in between has to be remembered, as a futex word, an
+ * eventfd or a semaphore does.)
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: releases everything written before to whoever takes the nodes off (del_all, del_first).
+ *   Ordering: releases everything written before to whoever takes the nodes off (del_all, del_first); true
+ *   acquires what the one who emptied the list had written before, so that the wake-up comes after a
+ *   re-arming that was done before taking all.
  *   Memory: none.
  */
 static inline bool weir_llist_add_batch(struct weir_llist_node *first, struct weir_llist_node *last,
@@ -121,10 +125,12 @@ static inline bool weir_llist_add_batch(struct weir_llist_node *first, struct we
         /* Relaxed: the old first is only stored into last->next, never dereferenced here. */
         struct weir_llist_node *old = weir_load_relaxed(&head->first);
         weir__check(old != first && old != last, "weir_llist_add", old, "is on the list already");
-        /* Relaxed: published by the release below. Atomic, since a slower del_first may be reading it. */
-        weir_store_relaxed(&last->next, old);
-        /* Release: pairs with the acquire in del_all and del_first. */
-        if (weir_likely(weir_cas_release(&head->first, &old, first)))
+        /* Release: not for the list, but for nodes that are on a stack at other times (weir/magazine.h):
+         * pairs with the acquire in weir__tagged_walk(), where a slower pop_n may be reading it. */
+        weir_store_release(&last->next, old);
+        /* Release: pairs with the acquire in del_all and del_first. Acquire: pairs with the release in
+         * those. */
+        if (weir_likely(weir_cas_acq_rel(&head->first, &old, first)))
             return old == NULL;
     }
 }
@@ -132,7 +138,7 @@ static inline bool weir_llist_add_batch(struct weir_llist_node *first, struct we
 /*
  * Puts one node in front of the list; otherwise as weir_llist_add_batch().
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
- *   Ordering: releases to del_all and del_first.  Memory: none.
+ *   Ordering: as weir_llist_add_batch().  Memory: none.
  */
 static inline bool weir_llist_add(struct weir_llist_node *node, struct weir_llist_head *head)
 {
@@ -144,19 +150,22 @@ static inline bool weir_llist_add(struct weir_llist_node *node, struct weir_llis
  * nothing.
  *   Progress: wait-free.  Callers: any thread, signal handlers, read-side critical sections; but not
  *   while another thread is in a del_first*.
- *   Ordering: acquires what each add released.  Memory: none.
+ *   Ordering: acquires what each add released; releases to the next add, which finds the list empty.
+ *   Memory: none.
  */
 static inline struct weir_llist_node *weir_llist_del_all(struct weir_llist_head *head)
 {
     /* Acquire: pairs with the release in add_batch. Every add on the list is in that release's sequence
-     * of read-modify-writes, so the one exchange acquires them all. */
-    return weir_xchg_acquire(&head->first, NULL);
+     * of read-modify-writes, so the one exchange acquires them all. Release: pairs with the acquire in
+     * add_batch. */
+    return weir_xchg_acq_rel(&head->first, NULL);
 }
 
 /*
  * Takes the newest node, NULL if the list is empty.
  *   Progress: lock-free.  Callers: any context, one consumer at a time (see the table in weir/llist.h).
- *   Ordering: acquires what its add released.  Memory: none.
+ *   Ordering: acquires what its add released; as weir_llist_del_all() if it leaves the list empty.
+ *   Memory: none.
  */
 static inline struct weir_llist_node *weir_llist_del_first(struct weir_llist_head *head)
 {
@@ -167,8 +176,9 @@ static inline struct weir_llist_node *weir_llist_del_first(struct weir_llist_hea
             return NULL;
         /* Relaxed: written before the release that made `node` visible. */
         struct weir_llist_node *next = weir_load_relaxed(&node->next);
-        /* Relaxed: the load above has acquired what is taken, and nothing is published. */
-        if (weir_likely(weir_cas_relaxed(&head->first, &expected, next)))
+        /* Release: pairs with the acquire in add_batch, should this leave the list empty. No acquire: the
+         * load above has acquired what is taken. */
+        if (weir_likely(weir_cas_release(&head->first, &expected, next)))
             return node;
     }
 }
@@ -176,7 +186,8 @@ static inline struct weir_llist_node *weir_llist_del_first(struct weir_llist_hea
 /*
  * Takes the newest node and marks it as being on no list.
  *   Progress: lock-free.  Callers: any context, one consumer at a time.
- *   Ordering: acquires what its add released.  Memory: none.
+ *   Ordering: acquires what its add released; as weir_llist_del_all() if it leaves the list empty.
+ *   Memory: none.
  */
 static inline struct weir_llist_node *weir_llist_del_first_init(struct weir_llist_head *head)
 {
@@ -187,21 +198,22 @@ static inline struct weir_llist_node *weir_llist_del_first_init(struct weir_llis
 }
 
 /*
- * Takes `node` off if it is the newest one; false, changing nothing, if it is not. The caller knows that
- * `node` is on this list, or at least that its memory is still a node's.
+ * Takes `node` off if it is the newest one; false, changing nothing, if it is not. The node is only looked
+ * into if it is the newest.
  *   Progress: lock-free.  Callers: any context, one consumer at a time.
- *   Ordering: acquires what its add released.  Memory: none.
+ *   Ordering: acquires what its add released; as weir_llist_del_all() if it leaves the list empty.
+ *   Memory: none.
  */
 static inline bool weir_llist_del_first_this(struct weir_llist_head *head, struct weir_llist_node *node)
 {
     for (unsigned losses = 0;; losses = weir_backoff(losses)) {
         /* Acquire: pairs with the release in add_batch. */
         struct weir_llist_node *first = weir_load_acquire(&head->first);
-        if (first != node)
+        if (first != node || first == NULL)
             return false;
-        /* Both relaxed: as in weir_llist_del_first(). */
+        /* Relaxed, and release: as in weir_llist_del_first(). */
         struct weir_llist_node *next = weir_load_relaxed(&node->next);
-        if (weir_likely(weir_cas_relaxed(&head->first, &first, next)))
+        if (weir_likely(weir_cas_release(&head->first, &first, next)))
             return true;
     }
 }
@@ -216,7 +228,7 @@ static inline struct weir_llist_node *weir_llist_reverse_order(struct weir_llist
     struct weir_llist_node *reversed = NULL;
     while (node != NULL) {
         struct weir_llist_node *next = weir_load_relaxed(&node->next);
-        weir_store_relaxed(&node->next, reversed);
+        weir_store_release(&node->next, reversed); /* release: as in weir_llist_add_batch() */
         reversed = node;
         node = next;
     }

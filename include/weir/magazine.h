@@ -2,6 +2,7 @@
 /*
  * weir/magazine.h - the magazine: an array of pointers, and the unit in which weir moves objects.
  *
+ *     static _Alignas(8) char memory[1024];
  *     struct weir_magazine *m = weir_magazine_init(memory, sizeof memory);
  *     if (!weir_magazine_put(m, object))
  *         hand_over_the_full_one(m);
@@ -34,19 +35,22 @@ struct weir_magazine {
 /* Bytes that a magazine for `capacity` pointers takes. */
 #define WEIR_MAGAZINE_BYTES(capacity) (sizeof(struct weir_magazine) + (capacity) * sizeof(void *))
 
-/* Pointers that fit in a magazine of `bytes` bytes: 509 in 4096, 125 in 1024. */
+/* Pointers that fit in a magazine of `bytes` bytes, at least sizeof(struct weir_magazine): with pointers of 8
+ * bytes 509 in 4096, 125 in 1024. */
 #define WEIR_MAGAZINE_CAPACITY(bytes) (((bytes) - sizeof(struct weir_magazine)) / sizeof(void *))
 
 /*
- * Makes an empty magazine of `bytes` bytes of memory, aligned as a pointer is. The memory stays the caller's
- * to free.
+ * Makes an empty magazine of `bytes` bytes of memory, aligned to 8. NULL if they do not even hold its header.
+ * The memory stays the caller's to free.
  *   Progress: wait-free.  Callers: the memory's owner.
  *   Ordering: none.       Memory: uses what it is given.
  */
 static inline struct weir_magazine *weir_magazine_init(void *memory, size_t bytes)
 {
     struct weir_magazine *magazine = (struct weir_magazine *)memory;
-    weir_store_relaxed(&magazine->node.next, (struct weir_stack_node *)NULL);
+    if (bytes < sizeof *magazine)
+        return NULL;
+    weir_stack_link(&magazine->node, NULL);
     magazine->count = 0;
     magazine->capacity = (uint32_t)WEIR_MAGAZINE_CAPACITY(bytes);
     magazine->cookie = 0;

@@ -61,8 +61,8 @@ static inline size_t weir_pool_count(const struct weir_pool *pool)
 }
 
 /*
- * Puts `n` nodes first..last, already linked, into the pool. `n` has to be their number: checked builds
- * count.
+ * Puts `n` nodes first..last, already linked by weir_stack_link(), into the pool. `n` has to be their number:
+ * a wrong one breaks more than the count. Checked builds look.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: releases everything written before to whoever takes the nodes.  Memory: none.
  */
@@ -97,7 +97,7 @@ static inline void weir_pool_put(struct weir_pool *pool, struct weir_stack_node 
 }
 
 /*
- * Takes one node, NULL if there is none: the one put last.
+ * Takes one node, NULL if there is none: the one put last. It is no chain: its link means nothing any more.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: acquires what its put released.  Memory: none.
  */
@@ -153,9 +153,9 @@ static inline struct weir_stack_node *weir_pool_get_batch(struct weir_pool *pool
 
 /*
  * Takes `percent` (0 to 100; more counts as 100) of the pool, rounded up, so that repeated decay ends at an
- * empty pool: a chain, and its length in *n. Stops early when others have emptied the pool; does not go after
- * what is put while it runs. Takes from the top: reaching the cold end of a singly linked list would mean
- * walking all of it.
+ * empty pool: a chain, and its length in *n. How many is decided at the start; stops early when others have
+ * emptied the pool. Takes from the top: reaching the cold end of a singly linked list would mean walking all
+ * of it.
  *   Progress: lock-free, in steps of WEIR_POOL_DECAY_STEP.  Callers: any context.
  *   Ordering: acquires what the puts released.  Memory: none.
  */
@@ -194,8 +194,10 @@ static inline struct weir_stack_node *weir_pool_drain(struct weir_pool *pool, si
             *n = 0;
             return NULL;
         }
-        if (weir_likely(weir__counted_remove_all(&pool->head, &tag, n)))
+        if (weir_likely(weir__counted_remove_all(&pool->head, &tag, n))) {
+            weir__check_links(tag.top, *n, NULL, "weir_pool_drain");
             return tag.top;
+        }
     }
 }
 

@@ -18,15 +18,16 @@
  * weir_store_release() (chains: weir_stack_link()). A removal that lost a race has read `next` of a node
  * that somebody else owns by now. It throws the value away, but the read must neither fault nor be a data
  * race. Static arrays, slabs and pools that are never given back fulfil the rule. AddressSanitizer and
- * ThreadSanitizer report a node that was freed too early; checked builds (WEIR_CHECKED) stop when a node
- * was written to while it was on the stack, was pushed while it was the top already, or cannot be packed.
+ * ThreadSanitizer report a node that was freed too early if a removal meets it; checked builds (WEIR_CHECKED)
+ * stop when a node was written to while it was on the stack, was pushed while it was the top already, or
+ * cannot be packed.
  */
 #ifndef WEIR_STACK_H
 #define WEIR_STACK_H
 
 #include "weir/detail/tagged.h"
 
-/* Zeroed memory is an empty stack too. */
+/* Aligned to 16: static, or from malloc() where that aligns to 16. Zeroed memory is an empty stack too. */
 struct weir_stack {
     struct weir__tagged head;
 };
@@ -126,7 +127,7 @@ static inline void weir_stack_push(struct weir_stack *stack, struct weir_stack_n
 }
 
 /*
- * Takes the top node, NULL if the stack is empty.
+ * Takes the top node, NULL if the stack is empty. It is one node, no chain: its link means nothing any more.
  *   Progress: lock-free.  Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: acquires what its push released.
  *   Memory: none; nodes must stay mapped (see the rule in weir/stack.h).
@@ -149,7 +150,7 @@ static inline struct weir_stack_node *weir_stack_pop(struct weir_stack *stack)
 
 /*
  * Takes up to `max` nodes from the top in one step: the chain, top first, NULL-terminated, and their number
- * in *n. NULL and 0 if the stack is empty or max is 0. Costs a step per node taken, never more.
+ * in *n. NULL and 0 if the stack is empty or max is 0. An attempt costs a step per node it may take.
  *   Progress: lock-free; the more nodes it asks for, the likelier it has to start again under contention.
  *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: acquires what their pushes released.

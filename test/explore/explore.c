@@ -24,7 +24,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { STACK_BYTES = 128 << 10 };
+enum { STACK_BYTES = 128 << 10, BYTES_SURPRISES = 10 };
 
 /* --- contexts: where a coroutine, or what runs them, is left. swapcontext() would do, but calls the system twice. --- */
 
@@ -245,6 +245,7 @@ static unsigned chance_surprise(unsigned n)
 
 static struct {
     const uint8_t *next, *end;
+    unsigned surprises; /* left: without an end of them a run would have none */
 } bytes;
 
 static unsigned bytes_choose(unsigned can, unsigned self)
@@ -259,8 +260,11 @@ static unsigned bytes_choose(unsigned can, unsigned self)
 
 static unsigned bytes_surprise(unsigned n)
 {
-    unsigned byte = bytes.next == bytes.end ? 0 : *bytes.next++;
-    return byte >= 240 ? byte % n : 0;
+    if (bytes.surprises == 0 || bytes.next == bytes.end)
+        return 0;
+    unsigned byte = *bytes.next++, chosen = byte >= 240 ? byte % n : 0;
+    bytes.surprises -= chosen != 0;
+    return chosen;
 }
 
 /* As written. */
@@ -772,6 +776,7 @@ void explore_bytes(const struct explore_program *program, const uint8_t *first, 
     begin(program, result, bytes_choose, bytes_surprise);
     bytes.next = first;
     bytes.end = first + n;
+    bytes.surprises = BYTES_SURPRISES;
     run_once();
 }
 

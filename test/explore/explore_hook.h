@@ -8,7 +8,7 @@
 #include "explore.h"
 #include "../mutation/mutant.h"
 
-#define EXPLORE_ORDER(order) (mutant_is(MUTANT_RELAXED, __FILE__, __LINE__) ? __ATOMIC_RELAXED : order)
+#define EXPLORE_ORDER(order) mutant_order(order, __FILE__, __LINE__)
 #define EXPLORE_BEFORE(operation, order, p) explore_before(operation, order, (p), __FILE__, __LINE__)
 
 #define weir__load(p, order)                                                                                 \

@@ -4,6 +4,8 @@
  *
  * WEIR_MUTANT=FILE:LINE:KIND, the access that stands in that line of a header of weir:
  *   relaxed   its memory order is relaxed
+ *   acquire   it only acquires, and releases no more
+ *   release   it only releases, and acquires no more
  *   cut       a compare-and-swap that fails says that it succeeded: the loop around it is cut
  *   stale     a load returns what the thread read at that address before, elsewhere
  * WEIR_MUTANT_REACHED=PATH: that file is written when the access is made for the first time, to tell a mistake
@@ -18,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum mutant_kind { MUTANT_NONE, MUTANT_RELAXED, MUTANT_CUT, MUTANT_STALE };
+enum mutant_kind { MUTANT_NONE, MUTANT_RELAXED, MUTANT_ACQUIRE, MUTANT_RELEASE, MUTANT_CUT, MUTANT_STALE };
 
 static struct {
     enum mutant_kind kind;
@@ -30,7 +32,7 @@ static struct {
 
 __attribute__((constructor)) static void mutant_read(void)
 {
-    static const char *const kinds[] = {"none", "relaxed", "cut", "stale"};
+    static const char *const kinds[] = {"none", "relaxed", "acquire", "release", "cut", "stale"};
     const char *wanted = getenv("WEIR_MUTANT");
     char kind[16];
     if (wanted == NULL)
@@ -40,7 +42,9 @@ __attribute__((constructor)) static void mutant_read(void)
             if (strcmp(kind, kinds[k]) == 0)
                 mutant.kind = k;
     if (mutant.kind == MUTANT_NONE) {
-        fprintf(stderr, "WEIR_MUTANT='%s' is not FILE:LINE:KIND, with KIND relaxed, cut or stale\n", wanted);
+        fprintf(stderr,
+                "WEIR_MUTANT='%s' is not FILE:LINE:KIND, with KIND relaxed, acquire, release, cut or stale\n",
+                wanted);
         exit(2);
     }
     mutant.reached_path = getenv("WEIR_MUTANT_REACHED");
@@ -60,6 +64,18 @@ static inline bool mutant_is(enum mutant_kind kind, const char *file, int line)
             fclose(reached);
     }
     return true;
+}
+
+/* The order of an access. */
+static inline int mutant_order(int order, const char *file, int line)
+{
+    if (mutant_is(MUTANT_RELAXED, file, line))
+        return __ATOMIC_RELAXED;
+    if (order == __ATOMIC_ACQ_REL && mutant_is(MUTANT_ACQUIRE, file, line))
+        return __ATOMIC_ACQUIRE;
+    if (order == __ATOMIC_ACQ_REL && mutant_is(MUTANT_RELEASE, file, line))
+        return __ATOMIC_RELEASE;
+    return order;
 }
 
 static inline bool mutant_cut(const char *file, int line)

@@ -37,8 +37,7 @@ static inline void mutation_before(void)
         sched_yield();
 }
 
-#define MUTATION_ORDER(order)                                                                                \
-    (mutation_before(), mutant_is(MUTANT_RELAXED, __FILE__, __LINE__) ? __ATOMIC_RELAXED : order)
+#define MUTATION_ORDER(order) (mutation_before(), mutant_order(order, __FILE__, __LINE__))
 
 #define weir__load(p, order)                                                                                 \
     __extension__({                                                                                          \

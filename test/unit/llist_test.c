@@ -191,6 +191,15 @@ Test(llist, del_first_this_takes_the_newest_only)
     cr_assert(weir_llist_empty(&head));
 }
 
+Test(llist, del_first_this_of_no_node_takes_nothing)
+{
+    WEIR_LLIST_HEAD(head);
+    cr_assert_not(weir_llist_del_first_this(&head, NULL));
+    add_nodes(&head, 1);
+    cr_assert_not(weir_llist_del_first_this(&head, NULL));
+    cr_assert_eq(head.first, &nodes[0]);
+}
+
 Test(llist, entry_finds_the_object_around_a_node)
 {
     struct item item = {.id = 7};

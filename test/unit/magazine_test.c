@@ -37,3 +37,14 @@ Test(magazine, is_found_again_from_its_node)
     cr_assert_eq(weir_magazine_of_node(&magazine->node), magazine);
     cr_assert_null(weir_magazine_of_node(NULL));
 }
+
+Test(magazine, memory_that_does_not_hold_a_header_makes_none)
+{
+    static char memory[64] WEIR_ALIGNED(8);
+    cr_assert_null(weir_magazine_init(memory, 0));
+    cr_assert_null(weir_magazine_init(memory, sizeof(struct weir_magazine) - 1));
+    struct weir_magazine *magazine = weir_magazine_init(memory, sizeof(struct weir_magazine));
+    cr_assert_not_null(magazine);
+    cr_assert_eq(magazine->capacity, 0u);
+    cr_assert_not(weir_magazine_put(magazine, memory));
+}

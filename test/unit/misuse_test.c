@@ -16,7 +16,7 @@ static WEIR_LLIST_HEAD(list);
 static struct weir_llist_node links[4];
 static struct weir_stack stack;
 static struct weir_pool pool;
-static struct weir_stack_node nodes[4];
+static struct weir_stack_node nodes[6];
 static size_t n;
 
 /* Nothing but the one line, down to the object's address. */
@@ -100,6 +100,16 @@ static void push_batch_with_another_last(void)
     weir_stack_push_batch(&stack, &nodes[3], &nodes[1]);
 }
 
+/* 3, 4, 5, 4, 5, ... */
+static void push_batch_that_is_a_cycle(void)
+{
+    fill();
+    nodes[3].next = &nodes[4];
+    nodes[4].next = &nodes[5];
+    nodes[5].next = &nodes[4];
+    weir_stack_push_batch(&stack, &nodes[3], &nodes[1]);
+}
+
 static void push_nothing(void)
 {
     weir_stack_push_batch(&stack, NULL, NULL);
@@ -113,6 +123,8 @@ Test(misuse, stack_push_of_the_node_that_is_on_top_already)
 Test(misuse, stack_push_batch_whose_last_is_not_reached)
 {
     stops(push_batch_with_another_last, "weir_stack_push", &nodes[1],
+          "is not reached from the chain's first node");
+    stops(push_batch_that_is_a_cycle, "weir_stack_push", &nodes[1],
           "is not reached from the chain's first node");
     stops(push_nothing, "weir_stack_push", NULL, "a chain without nodes");
 }

@@ -28,13 +28,18 @@ static inline void weir__check(bool holds, const char *function, const void *obj
 #define weir__check_chain(node_type, first, last, function)                                                  \
     do {                                                                                                     \
         weir__check((first) != NULL && (last) != NULL, function, (first), "a chain without nodes");          \
-        const node_type *link = (first);                                                                     \
-        while (link != NULL && link != (last)) {                                                             \
-            link = weir_load_relaxed(&link->next);                                                           \
-            if (link == (first))                                                                             \
-                link = NULL; /* once round */                                                                \
+        const node_type *at_ = (first), *met_ = at_;                                                         \
+        unsigned long steps_ = 0;                                                                            \
+        while (at_ != NULL && at_ != (last)) {                                                               \
+            at_ = weir_load_relaxed(&at_->next);                                                             \
+            steps_++;                                                                                        \
+            /* A cycle meets what was remembered at a power of two (R. P. Brent, 1980). */                   \
+            if (at_ == met_)                                                                                 \
+                at_ = NULL;                                                                                  \
+            else if ((steps_ & (steps_ - 1)) == 0)                                                           \
+                met_ = at_;                                                                                  \
         }                                                                                                    \
-        weir__check(link == (last), function, (last), "is not reached from the chain's first node");         \
+        weir__check(at_ == (last), function, (last), "is not reached from the chain's first node");          \
     } while (0)
 
 #else

@@ -5,9 +5,8 @@
  * The head of weir/stack.h and weir/pool.h. Two layouts behind the same functions, chosen at compile time:
  *
  *   wide    x86-64 and aarch64: two words, replaced together by a 16-byte compare-and-swap. The second word
- *   of a
- *           stack is its generation, 64 bits, which does not wrap round in the life of a machine. That of a
- *           pool is a generation of 32 bits and a count of 32 bits.
+ *           of a stack is its generation, 64 bits, which does not wrap round in the life of a machine. That
+ *           of a pool is a generation of 32 bits and a count of 32 bits.
  *   packed  everywhere else, and under ThreadSanitizer (which cannot see into inline assembly): pointer and
  *           generation in one word. On 64-bit machines a user address below 2^48 and aligned to 8 leaves 19
  *           bits for the generation; on 32-bit machines 32 bits. The count of a pool is a word of its own,
@@ -15,7 +14,9 @@
  *
  * What so many bits mean: a removal goes wrong only if its thread is held up between reading the head and
  * replacing it while exactly a multiple of 2^bits removals happen, after which the same node is on top again
- * with another successor (and, in a wide pool, with the same count). 2^19 = 524,288; 2^32 = 4,294,967,296.
+ * with another successor (and, in a wide pool, with the same count). 2^32 = 4,294,967,296 removals are a
+ * minute at full speed; 2^19 = 524,288 are some milliseconds, as long as a thread is preempted, so that
+ * there only the exactness protects: see docs/stack.md.
  *
  * Both are lock-free; there is no hidden lock. Define WEIR_STACK_PACKED to get the packed layout everywhere.
  */
@@ -51,7 +52,7 @@ struct weir__tag {
     uint64_t generation; /* wide: the whole second word */
 };
 
-/* Checked builds start close to the wrap-around, so that every test crosses it. */
+/* Checked builds start close to the wrap-around, so that tests cross it. (Zeroed memory starts at 0.) */
 #ifdef WEIR_CHECKED
 #define WEIR__TAG_START(bits) ((UINT64_MAX >> (64 - (bits))) - 100)
 #else
@@ -170,6 +171,10 @@ static inline bool weir__counted_remove_all(struct weir__tagged *head, const str
 }
 
 #else /* packed */
+
+#if __GCC_ATOMIC_LLONG_LOCK_FREE != 2
+#error "weir/stack.h: this machine cannot compare and swap 64 bits without a lock"
+#endif
 
 #if UINTPTR_MAX > UINT32_MAX
 #define WEIR__GENERATION_BITS 19
