@@ -185,3 +185,16 @@ Test(stack, removal_fails_when_the_same_node_is_back_on_top)
     cr_assert_eq(weir_stack_pop(&stack), &nodes[0]);
     cr_assert_null(weir_stack_pop(&stack));
 }
+
+Test(stack, chain_is_linked_and_walked_by_functions)
+{
+    size_t n = 0;
+    fill(0);
+    weir_stack_link(&nodes[0], &nodes[1]);
+    weir_stack_push_batch(&stack, &nodes[0], &nodes[1]);
+    struct weir_stack_node *chain = weir_stack_pop_n(&stack, 5, &n);
+    cr_assert_eq(n, 2u);
+    cr_assert_eq(chain, &nodes[0]);
+    cr_assert_eq(weir_stack_next(chain), &nodes[1]);
+    cr_assert_null(weir_stack_next(&nodes[1]));
+}
