@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* blocks.c - the pool of empty magazines: see blocks.h. */
+/* blocks.c - the pools of empty magazines: see blocks.h. */
 #define _GNU_SOURCE
 #include "blocks.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #define SYSTEM_CHUNK ((size_t)64 * 1024)
@@ -28,14 +30,24 @@ static void system_put(void *arg, void *chunk, size_t bytes)
     munmap(chunk, bytes);
 }
 
-void weir__blocks_init(struct weir__blocks *blocks, size_t capacity, const struct weir__chunk_source *source)
+int weir__blocks_init(struct weir__blocks *blocks, size_t capacity, const struct weir__chunk_source *source,
+                      const struct weir__topology *topology)
 {
-    *blocks = (struct weir__blocks){.block_bytes = WEIR_MAGAZINE_BYTES(capacity)};
-    weir_pool_init(&blocks->empty);
+    *blocks = (struct weir__blocks){.block_bytes = WEIR_MAGAZINE_BYTES(capacity),
+                                    .topology = topology != NULL ? topology : weir__topology()};
     if (source != NULL)
         blocks->source = *source;
     else
         blocks->source = (struct weir__chunk_source){system_get, system_put, &blocks->block_bytes};
+    if (blocks->topology == NULL)
+        return -ENOMEM;
+    size_t domains = blocks->topology->domains;
+    blocks->idle = aligned_alloc(WEIR_LINE_PAIR, domains * sizeof blocks->idle[0]);
+    if (blocks->idle == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < domains; i++)
+        weir_pool_init(&blocks->idle[i].pool);
+    return 0;
 }
 
 void weir__blocks_destroy(struct weir__blocks *blocks)
@@ -43,9 +55,16 @@ void weir__blocks_destroy(struct weir__blocks *blocks)
     struct weir_llist_node *chunks = weir_llist_del_all(&blocks->chunks);
     weir_llist_for_each_entry_safe(chunk, next, chunks, struct chunk, link)
         blocks->source.put(blocks->source.arg, chunk, chunk->bytes);
+    free(blocks->idle);
 }
 
-bool weir__blocks_grow(struct weir__blocks *blocks)
+/* The pool that a CPU uses. */
+static struct weir_pool *pool_of(struct weir__blocks *blocks, unsigned cpu)
+{
+    return &blocks->idle[blocks->topology->domain_of[cpu]].pool;
+}
+
+bool weir__blocks_grow(struct weir__blocks *blocks, unsigned cpu)
 {
     size_t bytes;
     struct chunk *chunk = blocks->source.get(blocks->source.arg, &bytes);
@@ -68,34 +87,49 @@ bool weir__blocks_grow(struct weir__blocks *blocks)
     weir_fetch_add_relaxed(&blocks->chunk_count, (size_t)1); /* relaxed, both: statistics */
     weir_fetch_add_relaxed(&blocks->total, n);
     if (n != 0)
-        weir_pool_put_batch(&blocks->empty, &first->node, &last->node, n);
+        weir_pool_put_batch(pool_of(blocks, cpu), &first->node, &last->node, n);
     return n != 0;
 }
 
-struct weir_magazine *weir__blocks_get(struct weir__blocks *blocks, bool may_grow)
+/* One that is idle, wherever. */
+static struct weir_stack_node *get_idle(struct weir__blocks *blocks, unsigned cpu)
 {
-    struct weir_stack_node *node = weir_pool_get(&blocks->empty);
-    uint64_t *count = &blocks->counts.hits;
-    while (node == NULL && may_grow && weir__blocks_grow(blocks)) {
-        node = weir_pool_get(&blocks->empty); /* others may have taken all of it: grow again */
-        count = &blocks->counts.grown;
+    struct weir_stack_node *node = weir_pool_get(pool_of(blocks, cpu));
+    unsigned domains = blocks->topology->domains, domain = blocks->topology->domain_of[cpu];
+    for (unsigned i = 1; node == NULL && i < domains; i++)
+        node = weir_pool_get(&blocks->idle[(domain + i) % domains].pool);
+    return node;
+}
+
+struct weir_magazine *weir__blocks_get(struct weir__blocks *blocks, unsigned cpu, bool may_grow)
+{
+    struct weir_stack_node *node = get_idle(blocks, cpu);
+    bool grown = false;
+    while (node == NULL && may_grow && weir__blocks_grow(blocks, cpu)) {
+        node = get_idle(blocks, cpu); /* others may have taken all of it: grow again */
+        grown = true;
     }
-    weir_fetch_add_relaxed(node != NULL ? count : &blocks->counts.misses, UINT64_C(1)); /* a statistic */
+    /* Relaxed: statistics. The usual case is not counted, it would be one more line that all share. */
+    if (node == NULL)
+        weir_fetch_add_relaxed(&blocks->counts.misses, UINT64_C(1));
+    else if (grown)
+        weir_fetch_add_relaxed(&blocks->counts.grown, UINT64_C(1));
     return weir_magazine_of_node(node);
 }
 
-void weir__blocks_put(struct weir__blocks *blocks, struct weir_magazine *magazine)
+void weir__blocks_put(struct weir__blocks *blocks, unsigned cpu, struct weir_magazine *magazine)
 {
     magazine->count = 0;
-    weir_pool_put(&blocks->empty, &magazine->node);
+    weir_pool_put(pool_of(blocks, cpu), &magazine->node);
 }
 
 void weir__blocks_stats(const struct weir__blocks *blocks, struct weir_block_stats *stats)
 {
-    size_t idle = weir_pool_count(&blocks->empty);
+    size_t idle = 0;
+    for (unsigned i = 0; i < blocks->topology->domains; i++)
+        idle += weir_pool_count(&blocks->idle[i].pool);
     stats->total = weir_load_relaxed(&blocks->total);
     stats->in_use = stats->total > idle ? stats->total - idle : 0;
     stats->grown = weir_load_relaxed(&blocks->counts.grown);
     stats->misses = weir_load_relaxed(&blocks->counts.misses);
-    stats->hits = weir_load_relaxed(&blocks->counts.hits);
 }

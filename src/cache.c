@@ -7,129 +7,146 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "deferred.h"
+/* CPUs that are drained under one grace period or system call. */
+#define DRAIN_AT_ONCE 64
 
-#define DECAY_PERCENT 25
-#define DEFAULT_MAGAZINES_PER_CPU 4 /* in the depot */
+/* What a magazine of weir_cache_capacity_for() pins at most, and the part of `high` that depots keep at least. */
+#define PINNED_BYTES ((size_t)512 * 1024)
+#define LEAST_PART 4
 
-/* What one CPU has. The counts are statistics: relaxed, and mostly written by the CPU itself. */
-struct weir__cache_cpu {
-    struct weir_percpu_slot loaded;
-    struct weir_magazine *spare; /* NULL: none. Belongs to whoever exchanges it out */
-    uint64_t refills, flushes, depot_hits;
-    uint64_t allocated, alloc_calls, freed, free_calls;
-} WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
-_Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
-
-struct weir_cache {
-    struct weir__cache_paths paths; /* first: the inline functions read it */
-    struct weir__cache_cpu *cpus;
-    struct weir_cache_ops ops;
-    void *backend;
-    size_t depot_limit; /* magazines that `full` keeps */
-    bool registered_users;
-    struct weir_grace *grace;
-    struct weir_pool full;      /* the depot: magazines with at least one object */
-    size_t depot_objects;       /* in them; ahead of the pool by what is on its way in or out */
-    struct weir__blocks blocks; /* ... and the empty ones */
-    struct weir__deferred deferred;
-    uint64_t rcu_waits; /* times weir_cache_free_rcu() had no magazine and waited */
-};
-
-static struct weir__cache_cpu *this_cpu(struct weir_cache *cache)
+static struct weir__cache_cpu *cpu_of(struct weir_cache *cache, unsigned nr)
 {
-    return &cache->cpus[weir_percpu_cpu()];
+    return &cache->cpus[nr];
+}
+
+/* Relaxed: statistics; mostly the CPU's own, so the line is at hand. */
+static void count(struct weir_cache *cache, unsigned nr, enum weir__count what, uint64_t n)
+{
+    weir_fetch_add_relaxed(&cache->counts[nr].count[what], n);
 }
 
 /* --- the backend --- */
 
-static size_t backend_alloc(struct weir_cache *cache, size_t n, void *objects[])
+static size_t backend_alloc(struct weir_cache *cache, unsigned nr, size_t n, void *objects[])
 {
-    struct weir__cache_cpu *cpu = this_cpu(cache);
     size_t got = cache->ops.alloc_bulk(cache->backend, n, objects);
-    weir_fetch_add_relaxed(&cpu->alloc_calls, UINT64_C(1));
-    weir_fetch_add_relaxed(&cpu->allocated, (uint64_t)got);
+    count(cache, nr, WEIR__ALLOC_CALLS, 1);
+    count(cache, nr, WEIR__ALLOCATED, got);
     return got;
 }
 
-static void backend_free(struct weir_cache *cache, size_t n, void *objects[])
+static void backend_free(struct weir_cache *cache, unsigned nr, size_t n, void *objects[])
 {
-    struct weir__cache_cpu *cpu = this_cpu(cache);
     cache->ops.free_bulk(cache->backend, n, objects);
-    weir_fetch_add_relaxed(&cpu->free_calls, UINT64_C(1));
-    weir_fetch_add_relaxed(&cpu->freed, (uint64_t)n);
+    count(cache, nr, WEIR__FREE_CALLS, 1);
+    count(cache, nr, WEIR__FREED, n);
 }
 
 /* Empties a magazine into the backend; how many objects that were. */
-static size_t unload(struct weir_cache *cache, struct weir_magazine *magazine)
+static size_t unload(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
 {
     size_t n = magazine->count;
     if (n != 0)
-        backend_free(cache, n, weir_magazine_objects(magazine));
-    weir__blocks_put(&cache->blocks, magazine);
+        backend_free(cache, nr, n, weir_magazine_objects(magazine));
+    weir__blocks_put(&cache->blocks, nr, magazine);
     return n;
+}
+
+/* Of a chain; counted as `what` too. */
+static size_t unload_chain(struct weir_cache *cache, unsigned nr, struct weir_stack_node *chain,
+                           enum weir__count what)
+{
+    size_t objects = 0;
+    while (chain != NULL) {
+        struct weir_magazine *magazine = weir_magazine_of_node(chain);
+        chain = weir_stack_next(chain);
+        objects += unload(cache, nr, magazine);
+    }
+    count(cache, nr, what, objects);
+    return objects;
 }
 
 /* --- the depot --- */
 
 /* Keeps a magazine, whatever the limit: never calls the backend. */
-static void depot_keep(struct weir_cache *cache, struct weir_magazine *magazine)
+static void depot_keep(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
 {
     if (magazine->count == 0) {
-        weir__blocks_put(&cache->blocks, magazine);
+        weir__blocks_put(&cache->blocks, nr, magazine);
         return;
     }
-    weir_fetch_add_relaxed(&cache->depot_objects, (size_t)magazine->count); /* relaxed: a statistic */
-    weir_pool_put(&cache->full, &magazine->node);
+    weir__depot_keep(&cache->depots, cpu_of(cache, nr)->domain, magazine);
+    /* Is the helper thread still awake for decay? A read-modify-write that changes nothing: if the helper's, when it
+     * stops being interested, comes later in the order of this word, it sees the magazine. If it came before, we see
+     * that. The depot's line is at hand, so is this. */
+    if (cache->decays && weir_fetch_add_acq_rel(&cache->decay_armed, 0u) == 0 &&
+        weir_xchg_acq_rel(&cache->decay_armed, 1u) == 0)
+        weir__grace_kick(cache->grace);
 }
 
 /* Keeps it if there is room. */
-static void depot_put(struct weir_cache *cache, struct weir_magazine *magazine)
+static void depot_put(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
 {
-    if (magazine->count != 0 && weir_pool_count(&cache->full) >= cache->depot_limit)
-        unload(cache, magazine);
-    else
-        depot_keep(cache, magazine);
+    if (magazine->count != 0 && !weir__depot_has_room(&cache->depots, cpu_of(cache, nr)->domain)) {
+        count(cache, nr, WEIR__SPILLS, 1);
+        unload(cache, nr, magazine);
+    } else {
+        depot_keep(cache, nr, magazine);
+    }
 }
 
-static struct weir_magazine *depot_get(struct weir_cache *cache)
+static struct weir_magazine *depot_get(struct weir_cache *cache, unsigned nr)
 {
-    struct weir_magazine *magazine = weir_magazine_of_node(weir_pool_get(&cache->full));
+    bool stolen;
+    struct weir_magazine *magazine = weir__depot_get(&cache->depots, cpu_of(cache, nr)->domain, &stolen);
     if (magazine != NULL)
-        weir_fetch_sub_relaxed(&cache->depot_objects, (size_t)magazine->count);
+        count(cache, nr, WEIR__DEPOT_HITS, 1);
+    if (stolen)
+        count(cache, nr, WEIR__STOLEN, 1);
     return magazine;
 }
 
 static void depot_reclaim(void *arg, struct weir_magazine *magazine)
 {
-    depot_put(arg, magazine);
-}
-
-/* Empties a chain of the depot's magazines into the backend. */
-static size_t unload_chain(struct weir_cache *cache, struct weir_stack_node *chain)
-{
-    size_t objects = 0;
-    while (chain != NULL) {
-        struct weir_magazine *magazine = weir_magazine_of_node(chain);
-        chain = weir_load_relaxed(&chain->next);
-        weir_fetch_sub_relaxed(&cache->depot_objects, (size_t)magazine->count);
-        objects += unload(cache, magazine);
-    }
-    return objects;
+    depot_put(arg, weir_percpu_cpu(), magazine);
 }
 
 /* --- exchanging magazines --- */
 
-/* A magazine that has just left a slot becomes the spare; the spare it replaces goes to the depot. */
-static void stash(struct weir_cache *cache, struct weir__cache_cpu *cpu, struct weir_magazine *magazine)
+/* A magazine that has just left a slot, and is ours: what has the fast path done with it? Its cookie is the number of
+ * objects it came with. */
+static void account(struct weir_cache *cache, unsigned nr, const struct weir_magazine *magazine)
 {
-    if (magazine == &weir_percpu_none)
-        return;
+    uint64_t before = magazine->cookie, now = magazine->count;
+    if (now < before)
+        count(cache, nr, WEIR__FAST_ALLOCS, before - now);
+    else if (now > before)
+        count(cache, nr, WEIR__FAST_FREES, now - before);
+}
+
+/* Makes `magazine`, which is the caller's, this CPU's loaded one. What is in the way: the magazine that was loaded
+ * becomes the spare, and the spare, or `magazine` if there is no slot to be had, is returned; NULL: nothing. */
+static struct weir_magazine *load(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+{
+    struct weir_magazine *old;
+    /* Relaxed: the exchange releases it; deferred.c, where magazines are stamped, reads cookies of its own only. */
+    weir_store_relaxed(&magazine->cookie, (uint64_t)magazine->count);
+    if (!weir_percpu_exchange(cache->paths.loaded, magazine, &old))
+        return magazine;
+    if (old == &weir_percpu_none)
+        return NULL;
+    account(cache, nr, old);
     /* Acquire-release: ownership of both magazines changes hands, like below in take_spare(). */
-    magazine = weir_xchg_acq_rel(&cpu->spare, magazine);
+    return weir_xchg_acq_rel(&cpu_of(cache, nr)->spare, old);
+}
+
+static void load_or_put(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+{
+    magazine = load(cache, nr, magazine);
     if (magazine != NULL)
-        depot_put(cache, magazine);
+        depot_put(cache, nr, magazine);
 }
 
 static struct weir_magazine *take_spare(struct weir__cache_cpu *cpu)
@@ -139,152 +156,180 @@ static struct weir_magazine *take_spare(struct weir__cache_cpu *cpu)
     return weir_xchg_acq_rel(&cpu->spare, NULL);
 }
 
-/* Makes `magazine`, which is the caller's, this CPU's loaded one. */
-static void load(struct weir_cache *cache, struct weir__cache_cpu *cpu, struct weir_magazine *magazine)
+/* A magazine with at least one object: the spare or one of a depot's. Never calls the backend. */
+static struct weir_magazine *take_stocked(struct weir_cache *cache, unsigned nr)
 {
-    struct weir_magazine *old;
-    if (weir_percpu_exchange(cache->paths.loaded, magazine, &old))
-        stash(cache, cpu, old);
-    else
-        depot_put(cache, magazine); /* no slot to be had */
-}
-
-/* A magazine with at least one object: the spare or one of the depot's. Never calls the backend. */
-static struct weir_magazine *take_stocked(struct weir_cache *cache, struct weir__cache_cpu *cpu)
-{
-    struct weir_magazine *magazine = take_spare(cpu);
+    struct weir_magazine *magazine = take_spare(cpu_of(cache, nr));
     if (magazine != NULL && magazine->count != 0)
         return magazine;
     if (magazine != NULL)
-        weir__blocks_put(&cache->blocks, magazine);
-    magazine = depot_get(cache);
-    if (magazine != NULL)
-        weir_fetch_add_relaxed(&cpu->depot_hits, UINT64_C(1));
-    return magazine;
+        weir__blocks_put(&cache->blocks, nr, magazine);
+    return depot_get(cache, nr);
 }
 
 /* A magazine full of fresh objects from the backend. */
-static struct weir_magazine *take_fresh(struct weir_cache *cache)
+static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr)
 {
-    struct weir_magazine *magazine = weir__blocks_get(&cache->blocks, true);
+    struct weir_magazine *magazine = weir__blocks_get(&cache->blocks, nr, true);
     if (magazine == NULL)
         return NULL;
-    magazine->count = (uint32_t)backend_alloc(cache, magazine->capacity, weir_magazine_objects(magazine));
-    if (magazine->count != 0)
+    size_t got = backend_alloc(cache, nr, magazine->capacity, weir_magazine_objects(magazine));
+    magazine->count = (uint32_t)got;
+    if (got != 0)
         return magazine;
-    weir__blocks_put(&cache->blocks, magazine);
+    weir__blocks_put(&cache->blocks, nr, magazine);
     return NULL;
 }
 
-/* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace
- * period without anybody looking; a fresh one; and as a last resort, whatever has come back on any CPU. */
-static struct weir_magazine *take_any(struct weir_cache *cache, struct weir__cache_cpu *cpu)
+/* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace period
+ * without anybody looking; a fresh one; and as a last resort, one that has come back on any CPU, as often as that
+ * helps: others may be faster. */
+static struct weir_magazine *take_any(struct weir_cache *cache, unsigned nr)
 {
-    struct weir_magazine *magazine = take_stocked(cache, cpu);
-    if (magazine == NULL && weir__deferred_reap(&cache->deferred, weir_percpu_cpu(), 1) != 0)
-        magazine = take_stocked(cache, cpu);
-    if (magazine == NULL)
-        magazine = take_fresh(cache);
-    if (magazine == NULL && weir__deferred_reap_all(&cache->deferred) != 0) {
-        magazine = take_stocked(cache, cpu);
-        if (magazine == NULL)
-            magazine = take_fresh(cache);
+    struct weir_magazine *magazine = take_stocked(cache, nr);
+    if (magazine != NULL)
+        return magazine;
+    if (weir__deferred_reap(&cache->deferred, nr, 1) != 0 && (magazine = take_stocked(cache, nr)) != NULL)
+        return magazine;
+    count(cache, nr, WEIR__DEPOT_MISSES, 1);
+    weir__depot_missed(&cache->depots, cpu_of(cache, nr)->domain);
+    magazine = take_fresh(cache, nr);
+    while (magazine == NULL && weir__deferred_reap_any(&cache->deferred)) {
+        magazine = take_stocked(cache, nr);
+        if (magazine == NULL) /* what came back was over the depot's limit, and is the backend's */
+            magazine = take_fresh(cache, nr);
     }
     return magazine;
 }
 
 /* A magazine at least half empty. */
-static struct weir_magazine *take_roomy(struct weir_cache *cache, struct weir__cache_cpu *cpu)
+static struct weir_magazine *take_roomy(struct weir_cache *cache, unsigned nr)
 {
-    struct weir_magazine *magazine = take_spare(cpu);
+    struct weir_magazine *magazine = take_spare(cpu_of(cache, nr));
     if (magazine != NULL && magazine->count <= magazine->capacity / 2)
         return magazine;
     if (magazine != NULL)
-        depot_put(cache, magazine);
-    return weir__blocks_get(&cache->blocks, true);
+        depot_put(cache, nr, magazine);
+    return weir__blocks_get(&cache->blocks, nr, true);
 }
 
-/* Takes one object out of a magazine that is the caller's, and loads the rest. */
-static void *take_one_and_load(struct weir_cache *cache, struct weir__cache_cpu *cpu,
-                               struct weir_magazine *magazine)
+/* --- alloc --- */
+
+static void *alloc_slow(struct weir_cache *cache)
 {
-    void *object = weir_magazine_get(magazine);
-    weir_fetch_add_relaxed(&cpu->refills, UINT64_C(1));
-    load(cache, cpu, magazine);
+    unsigned nr = weir_percpu_cpu();
+    struct weir_magazine *magazine = take_any(cache, nr);
+    void *object;
+    if (magazine ==
+        NULL) /* either none to be had, or the backend has nothing: the first can be done without */
+        object = backend_alloc(cache, nr, 1, &object) != 0 ? object : NULL;
+    else {
+        object = weir_magazine_get(magazine);
+        count(cache, nr, WEIR__REFILLS, 1);
+        load_or_put(cache, nr, magazine);
+    }
+    count(cache, nr, WEIR__SLOW_ALLOCS, object != NULL);
     return object;
 }
 
 void *weir__cache_alloc_slow(struct weir_cache *cache)
 {
-    void *object =
-        weir__percpu_get_locked(cache->paths.loaded); /* what the fast path is in WEIR_PERCPU_LOCK */
-    if (object != NULL)
+    void *object = weir__percpu_get_locked(cache->paths.loaded); /* the fast path in WEIR_PERCPU_LOCK */
+    if (object != NULL || !weir__enter())
         return object;
-    struct weir__cache_cpu *cpu = this_cpu(cache);
-    struct weir_magazine *magazine = take_any(cache, cpu);
-    if (magazine != NULL)
-        return take_one_and_load(cache, cpu, magazine);
-
-    /* No magazine to be had, or the backend has nothing: the first can be done without. */
-    return backend_alloc(cache, 1, &object) != 0 ? object : NULL;
+    object = alloc_slow(cache);
+    weir__leave();
+    return object;
 }
 
 void *weir_cache_alloc_nolock(struct weir_cache *cache)
 {
+    weir__cache_check(&cache->paths, "weir_cache_alloc_nolock");
     void *object = weir_percpu_get(cache->paths.loaded);
-    if (object != NULL)
+    if (object != NULL || !weir__enter())
         return object;
-    struct weir_magazine *magazine = take_stocked(cache, this_cpu(cache));
-    if (magazine == NULL)
-        return NULL;
-    object = weir_magazine_get(magazine);
-    depot_keep(cache, magazine); /* loading it might push another one out to the backend */
+    unsigned nr = weir_percpu_cpu();
+    struct weir_magazine *magazine = take_stocked(cache, nr);
+    if (magazine != NULL) {
+        object = weir_magazine_get(magazine);
+        count(cache, nr, WEIR__REFILLS, 1);
+        count(cache, nr, WEIR__SLOW_ALLOCS, 1);
+        magazine = load(cache, nr, magazine);
+        if (magazine != NULL)
+            depot_keep(cache, nr, magazine); /* whatever the limit: the backend must not be called */
+    }
+    weir__leave();
     return object;
 }
 
-void weir__cache_free_slow(struct weir_cache *cache, void *object)
+/* Fills objects[0..] with n objects; how many. */
+static size_t alloc_bulk_slow(struct weir_cache *cache, size_t n, void *objects[])
 {
-    if (weir__percpu_put_locked(cache->paths.loaded, object))
-        return;
-    struct weir__cache_cpu *cpu = this_cpu(cache);
-    struct weir_magazine *magazine = take_roomy(cache, cpu);
-    if (magazine == NULL) {
-        backend_free(cache, 1, &object);
-        return;
-    }
-    weir_magazine_put(magazine, object);
-    weir_fetch_add_relaxed(&cpu->flushes, UINT64_C(1));
-    load(cache, cpu, magazine);
-}
-
-size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[])
-{
-    size_t got = weir_percpu_get_n(cache->paths.loaded, n, objects);
+    size_t got = 0;
     while (got < n) {
-        struct weir__cache_cpu *cpu = this_cpu(cache);
-        struct weir_magazine *magazine = take_any(cache, cpu);
-        if (magazine == NULL)
-            return got + backend_alloc(cache, n - got, objects + got);
+        unsigned nr = weir_percpu_cpu();
+        struct weir_magazine *magazine = take_any(cache, nr);
+        if (magazine == NULL) {
+            size_t last = backend_alloc(cache, nr, n - got, objects + got);
+            count(cache, nr, WEIR__SLOW_ALLOCS, last);
+            return got + last;
+        }
         size_t share = n - got < magazine->count ? n - got : magazine->count;
         magazine->count -= (uint32_t)share;
         memcpy(objects + got, weir_magazine_objects(magazine) + magazine->count, share * sizeof objects[0]);
         got += share;
-        weir_fetch_add_relaxed(&cpu->refills, UINT64_C(1));
-        load(cache, cpu, magazine);
+        count(cache, nr, WEIR__REFILLS, 1);
+        count(cache, nr, WEIR__SLOW_ALLOCS, share);
+        load_or_put(cache, nr, magazine);
     }
     return got;
 }
 
-void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const objects[])
+size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[])
 {
-    n -= weir_percpu_put_n(cache->paths.loaded, n, objects);
+    weir__cache_check(&cache->paths, "weir_cache_alloc_bulk");
+    size_t got = weir_percpu_get_n(cache->paths.loaded, n, objects);
+    if (weir_likely(got == n) || !weir__enter())
+        return got;
+    got += alloc_bulk_slow(cache, n - got, objects + got);
+    weir__leave();
+    return got;
+}
+
+/* --- free --- */
+
+static void free_slow(struct weir_cache *cache, void *object)
+{
+    unsigned nr = weir_percpu_cpu();
+    struct weir_magazine *magazine = take_roomy(cache, nr);
+    count(cache, nr, WEIR__SLOW_FREES, 1);
+    if (magazine == NULL) {
+        backend_free(cache, nr, 1, &object);
+        return;
+    }
+    weir_magazine_put(magazine, object);
+    count(cache, nr, WEIR__FLUSHES, 1);
+    load_or_put(cache, nr, magazine);
+}
+
+void weir__cache_free_slow(struct weir_cache *cache, void *object)
+{
+    if (weir__percpu_put_locked(cache->paths.loaded, object) || !weir__enter())
+        return;
+    free_slow(cache, object);
+    weir__leave();
+}
+
+static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objects[])
+{
     while (n != 0) {
-        struct weir__cache_cpu *cpu = this_cpu(cache);
-        struct weir_magazine *magazine = take_roomy(cache, cpu);
+        unsigned nr = weir_percpu_cpu();
+        struct weir_magazine *magazine = take_roomy(cache, nr);
         if (magazine == NULL) {
+            count(cache, nr, WEIR__SLOW_FREES, n);
             for (; n != 0; n--) {
                 void *object = objects[n - 1]; /* free_bulk may change its array, the caller's is const */
-                backend_free(cache, 1, &object);
+                backend_free(cache, nr, 1, &object);
             }
             return;
         }
@@ -293,33 +338,110 @@ void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const object
                share * sizeof objects[0]);
         magazine->count += (uint32_t)share;
         n -= share;
-        weir_fetch_add_relaxed(&cpu->flushes, UINT64_C(1));
-        load(cache, cpu, magazine);
+        count(cache, nr, WEIR__FLUSHES, 1);
+        count(cache, nr, WEIR__SLOW_FREES, share);
+        load_or_put(cache, nr, magazine);
     }
+}
+
+void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const objects[])
+{
+    weir__cache_check(&cache->paths, "weir_cache_free_bulk");
+    n -= weir_percpu_put_n(cache->paths.loaded, n, objects);
+    if (weir_likely(n == 0) || !weir__enter())
+        return;
+    free_bulk_slow(cache, n, objects);
+    weir__leave();
 }
 
 /* --- after a grace period --- */
 
 void weir__cache_free_rcu_slow(struct weir_cache *cache, void *object)
 {
-    if (weir__deferred_add_slow(&cache->deferred, object))
+    if (weir__percpu_put_locked(cache->paths.rcu, object) || !weir__enter())
         return;
-    weir_fetch_add_relaxed(&cache->rcu_waits, UINT64_C(1));
-    weir_grace_wait(cache->grace, weir_grace_start(cache->grace));
-    weir_cache_free(cache, object);
+    bool added = weir__deferred_add_slow(&cache->deferred, object);
+    weir__leave();
+    if (added)
+        return;
+    count(cache, weir_percpu_cpu(), WEIR__RCU_WAITS, 1);
+    if (weir_grace_wait(cache->grace, weir_grace_start(cache->grace)) == 0)
+        weir_cache_free(cache, object);
 }
 
-void weir_cache_rcu_barrier(struct weir_cache *cache)
+int weir_cache_rcu_barrier(struct weir_cache *cache)
 {
-    weir__deferred_barrier(&cache->deferred);
+    return weir__deferred_barrier(&cache->deferred);
+}
+
+void weir__cache_check_reader(const struct weir_grace *grace, const char *function)
+{
+    weir__grace_check_reader(grace, function);
 }
 
 /* --- giving back --- */
 
+/* The spare magazines of CPUs that exchanged none since the last time go to the depots, and age there. */
+static void collect_idle_spares(struct weir_cache *cache)
+{
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
+        struct weir__cache_cpu *cpu = cpu_of(cache, nr);
+        const uint64_t *counts = cache->counts[nr].count;
+        uint64_t exchanges =
+            weir_load_relaxed(&counts[WEIR__REFILLS]) + weir_load_relaxed(&counts[WEIR__FLUSHES]);
+        /* Relaxed: two that decay at the same time may both find it idle, or neither; one of them gets the spare. */
+        bool idle = weir_load_relaxed(&cpu->exchanges) == exchanges;
+        weir_store_relaxed(&cpu->exchanges, exchanges);
+        struct weir_magazine *magazine = idle ? take_spare(cpu) : NULL;
+        if (magazine != NULL)
+            depot_keep(cache, nr, magazine);
+    }
+}
+
+static size_t decay(struct weir_cache *cache)
+{
+    unsigned nr = weir_percpu_cpu();
+    size_t objects = 0;
+    for (unsigned domain = 0; domain < cache->depots.domains; domain++)
+        objects += unload_chain(cache, nr, weir__depot_decay(&cache->depots, domain, cache->decay_percent),
+                                WEIR__DECAYED);
+    collect_idle_spares(cache);
+    return objects;
+}
+
 size_t weir_cache_decay(struct weir_cache *cache)
 {
-    size_t magazines;
-    return unload_chain(cache, weir_pool_decay(&cache->full, DECAY_PERCENT, &magazines));
+    if (!weir__enter())
+        return 0;
+    size_t objects = decay(cache);
+    weir__leave();
+    return objects;
+}
+
+static struct weir_cache *of_client(struct weir__grace_client *client)
+{
+    return (struct weir_cache *)(void *)((char *)client - offsetof(struct weir_cache, client));
+}
+
+/* On the helper thread. */
+static unsigned wish(struct weir__grace_client *client)
+{
+    struct weir_cache *cache = of_client(client);
+    if (weir_load_relaxed(&cache->decay_armed) == 0) /* relaxed: whoever sets it kicks the helper then */
+        return 0;
+    if (!weir__depots_settled(&cache->depots))
+        return cache->decays;
+    /* Not interested any more; unless something has come in meanwhile: see depot_keep(). */
+    weir_xchg_acq_rel(&cache->decay_armed, 0u);
+    if (weir__depots_settled(&cache->depots))
+        return 0;
+    weir_xchg_acq_rel(&cache->decay_armed, 1u);
+    return cache->decays;
+}
+
+static void sweep(struct weir__grace_client *client)
+{
+    decay(of_client(client));
 }
 
 /* 0 if `how` can be done, or the errno to set. */
@@ -328,7 +450,7 @@ static int refuse_drain(const struct weir_cache *cache, enum weir_drain how)
     bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
     switch (how) {
     case WEIR_DRAIN_QUIET:
-        return cache->registered_users ? 0 : ENOTSUP;
+        return cache->paths.readers != NULL ? 0 : ENOTSUP;
     case WEIR_DRAIN_EXPEDITED:
         return rseq ? 0 : ENOTSUP;
     case WEIR_DRAIN_LOCK:
@@ -338,170 +460,249 @@ static int refuse_drain(const struct weir_cache *cache, enum weir_drain how)
     }
 }
 
-static size_t drain_cpu(struct weir_cache *cache, unsigned nr, enum weir_drain how)
+/* Returns when nobody uses magazines any more that were taken out of the slots of CPUs `from` to below `to`. */
+static int await_users(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how)
 {
-    struct weir_magazine *magazine;
-    size_t objects = 0;
+    int error = 0;
+    if (how == WEIR_DRAIN_QUIET &&
+        (error = weir_grace_wait(cache->grace, weir_grace_start(cache->grace))) == 0)
+        return 0;
+    /* Also where there is no grace period to be had: nothing must get lost. */
+    if (to - from == 1)
+        weir_percpu_settle_cpu(from);
+    else
+        weir_percpu_settle();
+    return error;
+}
 
-    while ((magazine = weir_percpu_detach(cache->paths.loaded, nr)) == NULL)
-        sched_yield(); /* WEIR_PERCPU_LOCK: the slot's holder is about to let go */
-    if (magazine != &weir_percpu_none) {
-        if (how == WEIR_DRAIN_QUIET)
-            weir_grace_wait(cache->grace, weir_grace_start(cache->grace));
-        else
-            weir_percpu_settle_cpu(nr);
-        objects += unload(cache, magazine);
+/* Up to DRAIN_AT_ONCE CPUs. 0, and the number of objects, or an errno. */
+static int drain_some(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how,
+                      size_t *objects)
+{
+    struct weir_magazine *taken[DRAIN_AT_ONCE];
+    bool any = false;
+    int error = 0;
+
+    for (unsigned nr = from; nr < to; nr++) {
+        while ((taken[nr - from] = weir_percpu_detach(cache->paths.loaded, nr)) == NULL)
+            sched_yield(); /* WEIR_PERCPU_LOCK: the slot's holder is about to let go */
+        any |= taken[nr - from] != &weir_percpu_none;
     }
-    magazine = take_spare(&cache->cpus[nr]);
-    if (magazine != NULL)
-        objects += unload(cache, magazine);
-    return objects;
+    if (any)
+        error = await_users(cache, from, to, how);
+    for (unsigned nr = from; nr < to; nr++) {
+        struct weir_magazine *spare = take_spare(cpu_of(cache, nr));
+        size_t n = spare != NULL ? unload(cache, nr, spare) : 0;
+        if (taken[nr - from] != &weir_percpu_none) {
+            account(cache, nr, taken[nr - from]);
+            n += unload(cache, nr, taken[nr - from]);
+        }
+        if (n != 0)
+            count(cache, nr, WEIR__DRAINED, n);
+        *objects += n;
+    }
+    return error;
+}
+
+static int drain(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how, size_t *objects)
+{
+    int error = 0;
+    while (from < to && error == 0) {
+        unsigned n = to - from < DRAIN_AT_ONCE ? to - from : DRAIN_AT_ONCE;
+        error = drain_some(cache, from, from + n, how, objects);
+        from += n;
+    }
+    return error;
 }
 
 size_t weir_cache_drain_cpu(struct weir_cache *cache, unsigned cpu, enum weir_drain how)
 {
-    errno = cpu < weir_percpu_nr_cpus() ? refuse_drain(cache, how) : EINVAL;
-    if (errno != 0)
-        return 0;
-    size_t objects = drain_cpu(cache, cpu, how);
-    errno = 0;
+    size_t objects = 0;
+    int error = cpu < weir_percpu_nr_cpus() ? refuse_drain(cache, how) : EINVAL;
+    if (error == 0 && !weir__enter())
+        error = EOWNERDEAD;
+    if (error == 0) {
+        error = -drain(cache, cpu, cpu + 1, how, &objects);
+        weir__leave();
+    }
+    errno = error;
+    return objects;
+}
+
+static size_t drain_depots(struct weir_cache *cache)
+{
+    size_t objects = 0;
+    for (unsigned domain = 0; domain < cache->depots.domains; domain++)
+        objects +=
+            unload_chain(cache, weir_percpu_cpu(), weir__depot_drain(&cache->depots, domain), WEIR__DRAINED);
     return objects;
 }
 
 size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain how)
 {
-    errno = refuse_drain(cache, how);
-    if (errno != 0)
-        return 0;
-    size_t objects = 0, magazines;
-    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
-        objects += drain_cpu(cache, nr, how);
-    objects += unload_chain(cache, weir_pool_drain(&cache->full, &magazines));
-    errno = 0;
+    size_t objects = 0;
+    int error = refuse_drain(cache, how);
+    if (error == 0 && !weir__enter())
+        error = EOWNERDEAD;
+    if (error == 0) {
+        error = -drain(cache, 0, weir_percpu_nr_cpus(), how, &objects);
+        objects += drain_depots(cache);
+        weir__leave();
+    }
+    errno = error;
     return objects;
 }
 
-/* --- counting --- */
-
-/* Objects in a CPU's spare magazine. It has to be taken to be looked into; if another one takes its place
- * meanwhile, that one goes to the depot. */
-static size_t count_spare(struct weir_cache *cache, struct weir__cache_cpu *cpu)
+/* The way to drain that asks for no promise. */
+static enum weir_drain usual_drain(void)
 {
-    struct weir_magazine *magazine = take_spare(cpu);
-    if (magazine == NULL)
-        return 0;
-    size_t count = magazine->count;
-    magazine = weir_xchg_acq_rel(&cpu->spare, magazine);
-    if (magazine != NULL)
-        depot_keep(cache, magazine);
-    return count;
+    return weir_percpu_mode() == WEIR_PERCPU_RSEQ ? WEIR_DRAIN_EXPEDITED : WEIR_DRAIN_LOCK;
 }
 
-void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats)
+size_t weir_cache_shrink(struct weir_cache *cache)
 {
-    *stats = (struct weir_cache_stats){0};
-    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
-        struct weir__cache_cpu *cpu = &cache->cpus[nr];
-        stats->cached += weir_percpu_count(cache->paths.loaded, nr) + count_spare(cache, cpu);
-        stats->refills += weir_load_relaxed(&cpu->refills);
-        stats->flushes += weir_load_relaxed(&cpu->flushes);
-        stats->depot_hits += weir_load_relaxed(&cpu->depot_hits);
-        stats->allocated += weir_load_relaxed(&cpu->allocated);
-        stats->alloc_calls += weir_load_relaxed(&cpu->alloc_calls);
-        stats->freed += weir_load_relaxed(&cpu->freed);
-        stats->free_calls += weir_load_relaxed(&cpu->free_calls);
-    }
-    stats->cached += weir_load_relaxed(&cache->depot_objects);
-    weir__deferred_stats(&cache->deferred, &stats->waiting, &stats->rcu_freed);
-    stats->periods = weir_grace_periods(cache->grace);
-    weir__blocks_stats(&cache->blocks, &stats->blocks);
-    stats->rcu_waits = weir_load_relaxed(&cache->rcu_waits);
+    return weir_cache_drain_all(cache, usual_drain());
 }
 
 /* --- making and unmaking --- */
 
-static int check_config(const struct weir_cache_config *config)
+size_t weir_cache_capacity_for(size_t object_size)
 {
-    if (config == NULL || config->ops == NULL || config->ops->alloc_bulk == NULL ||
-        config->ops->free_bulk == NULL || config->capacity > WEIR_CACHE_CAPACITY_MAX)
-        return -EINVAL;
-    return 0;
+    static const size_t capacities[] = {252, 124, 60, 28, 12};
+    if (object_size == 0)
+        return WEIR_CACHE_CAPACITY_DEFAULT;
+    for (size_t i = 0; i < sizeof capacities / sizeof capacities[0]; i++)
+        if (object_size <= PINNED_BYTES / capacities[i])
+            return capacities[i];
+    return 4;
 }
 
-/* The parts that can fail, in order; what was made before a failure is unmade by the caller's
- * destroy_parts(). */
-static int create_parts(struct weir_cache *cache, struct weir_grace *grace)
+const char *weir_cache_config_error(const struct weir_cache_config *config)
+{
+    if (config == NULL)
+        return "config: is NULL, but ops has no default";
+    if (config->ops == NULL || config->ops->alloc_bulk == NULL || config->ops->free_bulk == NULL)
+        return "ops: alloc_bulk and free_bulk must both be there";
+    if (config->capacity > WEIR_CACHE_CAPACITY_MAX)
+        return "capacity: at most 65536 pointers";
+    if (config->high > SIZE_MAX / 2)
+        return "high: at most half of SIZE_MAX objects";
+    if (config->decay_percent > 100)
+        return "decay_percent: 1 to 100, or 0 for the default";
+    return NULL;
+}
+
+/* Magazines that the depots keep at most. */
+static size_t most_magazines(const struct weir_cache_config *config, size_t capacity)
+{
+    if (config->high != 0)
+        return (config->high + capacity - 1) / capacity;
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return WEIR_CACHE_MAGAZINES_DEFAULT * (online > 0 ? (size_t)online : 1);
+}
+
+/* The parts that can fail, in order; what was made before a failure is unmade by destroy_parts(). */
+static int create_parts(struct weir_cache *cache, const struct weir_cache_config *config, size_t capacity,
+                        const struct weir__cache_surroundings *around)
 {
     int error = weir_percpu_init();
     if (error != 0)
         return error;
-    if (grace != NULL)
-        weir__grace_get(grace);
-    else if ((error = weir_grace_qsbr(&grace)) != 0)
+    error = weir__blocks_init(&cache->blocks, capacity, around->chunks, around->topology);
+    if (error != 0)
         return error;
-    cache->grace = grace;
+    size_t most = most_magazines(config, capacity);
+    error = weir__depots_init(&cache->depots, cache->blocks.topology->domains, most / LEAST_PART, most);
+    if (error != 0)
+        return error;
     cache->cpus = weir_percpu_alloc();
-    if (cache->cpus == NULL)
+    cache->counts = aligned_alloc(WEIR_LINE_PAIR, weir_percpu_nr_cpus() * sizeof cache->counts[0]);
+    if (cache->cpus == NULL || cache->counts == NULL)
         return -ENOMEM;
+    memset(cache->counts, 0, weir_percpu_nr_cpus() * sizeof cache->counts[0]);
     weir_percpu_slots_init(&cache->cpus[0].loaded);
-    cache->deferred.grace = grace;
-    cache->deferred.blocks = &cache->blocks;
-    cache->deferred.reclaim = depot_reclaim;
-    cache->deferred.arg = cache;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        cache->cpus[nr].domain = cache->blocks.topology->domain_of[nr];
+    cache->grace = config->grace;
+    if (cache->grace != NULL)
+        weir__grace_get(cache->grace);
+    else if ((error = weir_grace_qsbr(&cache->grace)) != 0)
+        return error;
+    cache->deferred = (struct weir__deferred){
+        .grace = cache->grace, .blocks = &cache->blocks, .reclaim = depot_reclaim, .arg = cache};
     return weir__deferred_init(&cache->deferred);
 }
 
 static void destroy_parts(struct weir_cache *cache)
 {
     weir_percpu_free(cache->cpus);
-    weir_grace_put(cache->grace);
+    free(cache->counts);
+    weir__depots_destroy(&cache->depots);
     weir__blocks_destroy(&cache->blocks);
+    weir_grace_put(cache->grace);
     free(cache);
 }
 
 int weir__cache_create(struct weir_cache **result, const struct weir_cache_config *config,
-                       const struct weir__chunk_source *chunks)
+                       const struct weir__cache_surroundings *around)
 {
     *result = NULL;
-    int error = check_config(config);
-    if (error != 0)
-        return error;
-    struct weir_cache *cache = aligned_alloc(WEIR_CACHE_LINE, sizeof *cache);
+    if (weir_cache_config_error(config) != NULL)
+        return -EINVAL;
+    struct weir_cache *cache = aligned_alloc(WEIR_LINE_PAIR, sizeof *cache);
     if (cache == NULL)
         return -ENOMEM;
-    size_t capacity = config->capacity != 0 ? config->capacity : WEIR_CACHE_CAPACITY_DEFAULT;
-    *cache = (struct weir_cache){
-        .ops = *config->ops, .backend = config->backend, .registered_users = config->registered_users};
-    weir_pool_init(&cache->full);
-    weir__blocks_init(&cache->blocks, capacity, chunks);
-    error = create_parts(cache, config->grace);
+    *cache = (struct weir_cache){.ops = *config->ops,
+                                 .backend = config->backend,
+                                 .name = config->name != NULL ? config->name : "cache",
+                                 .decay_percent = config->decay_percent != 0 ? config->decay_percent : 25};
+    if (config->decay_milliseconds != WEIR_CACHE_DECAY_NEVER)
+        cache->decays =
+            config->decay_milliseconds != 0 ? config->decay_milliseconds : WEIR_CACHE_DECAY_DEFAULT;
+    cache->capacity = config->capacity != 0 ? config->capacity : weir_cache_capacity_for(config->object_size);
+    int error = create_parts(cache, config, cache->capacity, around);
     if (error != 0) {
         destroy_parts(cache);
         return error;
     }
-    cache->depot_limit = config->high != 0 ? (config->high + capacity - 1) / capacity
-                                           : (size_t)DEFAULT_MAGAZINES_PER_CPU * weir_percpu_nr_cpus();
-    cache->paths.loaded = &cache->cpus[0].loaded;
-    cache->paths.rcu = &cache->deferred.cpus[0].slot;
+    cache->paths = (struct weir__cache_paths){.loaded = &cache->cpus[0].loaded,
+                                              .rcu = &cache->deferred.cpus[0].slot,
+                                              .readers = config->registered_users ? cache->grace : NULL};
+    if (cache->decays != 0) {
+        cache->client = (struct weir__grace_client){.wish = wish, .sweep = sweep};
+        weir__grace_register(cache->grace, &cache->client);
+    }
+    weir__parked_register(&cache->parked, cache->paths.loaded, &cache->cpus[0].parked);
     *result = cache;
     return 0;
 }
 
 int weir_cache_create(struct weir_cache **cache, const struct weir_cache_config *config)
 {
-    return weir__cache_create(cache, config, NULL);
+    static const struct weir__cache_surroundings machine = {NULL, NULL};
+    return weir__cache_create(cache, config, &machine);
+}
+
+bool weir_cache_usable(const struct weir_cache *cache)
+{
+    (void)cache;
+    return weir__usable();
 }
 
 int weir_cache_destroy(struct weir_cache *cache)
 {
     if (cache == NULL)
         return 0;
-    weir__deferred_barrier(&cache->deferred);
+    int error = weir__deferred_barrier(&cache->deferred);
+    if (error != 0)
+        return error;
+    weir__parked_unregister(&cache->parked);
+    if (cache->decays != 0)
+        weir__grace_unregister(cache->grace, &cache->client);
     weir__deferred_destroy(&cache->deferred);
-    size_t magazines;
-    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
-        drain_cpu(cache, nr, WEIR_DRAIN_EXPEDITED);
-    unload_chain(cache, weir_pool_drain(&cache->full, &magazines));
+    size_t objects = 0;
+    drain(cache, 0, weir_percpu_nr_cpus(), usual_drain(), &objects);
+    drain_depots(cache);
     destroy_parts(cache);
     return 0;
 }

@@ -1,13 +1,78 @@
 /* SPDX-License-Identifier: MIT */
-/* cache.h - what the rest of libweir may do to a cache beyond weir/cache.h. */
+/* cache.h - the inside of a cache, for the files that make it up, and what the rest of libweir may do to one. */
 #ifndef WEIR_SRC_CACHE_H
 #define WEIR_SRC_CACHE_H
 
 #include "blocks.h"
+#include "deferred.h"
+#include "depot.h"
+#include "fork.h"
+#include "grace.h"
 #include "weir/cache.h"
 
-/* As weir_cache_create(), with magazines from `chunks`. */
+/* What the counts of struct weir_cache_stats are made of. */
+enum weir__count {
+    WEIR__FAST_ALLOCS,
+    WEIR__FAST_FREES,
+    WEIR__SLOW_ALLOCS,
+    WEIR__SLOW_FREES,
+    WEIR__REFILLS,
+    WEIR__DEPOT_HITS,
+    WEIR__STOLEN,
+    WEIR__DEPOT_MISSES,
+    WEIR__FLUSHES,
+    WEIR__SPILLS,
+    WEIR__ALLOCATED,
+    WEIR__ALLOC_CALLS,
+    WEIR__FREED,
+    WEIR__FREE_CALLS,
+    WEIR__DECAYED,
+    WEIR__DRAINED,
+    WEIR__RCU_WAITS,
+    WEIR__COUNTS
+};
+
+struct weir__cache_counts {
+    uint64_t count[WEIR__COUNTS];
+} WEIR_ALIGNED(WEIR_LINE_PAIR);
+
+/* What one CPU has. */
+struct weir__cache_cpu {
+    struct weir_percpu_slot loaded;
+    struct weir_magazine *spare;  /* NULL: none. Belongs to whoever exchanges it out */
+    struct weir_magazine *parked; /* what was loaded, while the process forks: fork.h */
+    uint64_t exchanges;           /* refills and flushes at the last decay */
+    uint32_t domain;              /* whose depot it uses */
+} WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
+_Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
+
+struct weir_cache {
+    struct weir__cache_paths paths; /* first: the inline functions read it */
+    struct weir__cache_cpu *cpus;
+    struct weir__cache_counts *counts; /* of each CPU */
+    struct weir_cache_ops ops;
+    void *backend;
+    const char *name;
+    size_t capacity;
+    unsigned decays; /* every so many milliseconds; 0: never by itself */
+    unsigned decay_percent;
+    struct weir_grace *grace;
+    struct weir__grace_client client;
+    struct weir__parked parked;
+    struct weir__depots depots;
+    struct weir__blocks blocks; /* empty magazines */
+    struct weir__deferred deferred;
+    uint32_t decay_armed
+        WEIR_ALIGNED(WEIR_LINE_PAIR); /* the helper thread knows that there is something to decay */
+};
+
+/* What a cache gets from its surroundings and not from its user. */
+struct weir__cache_surroundings {
+    const struct weir__chunk_source *chunks; /* memory for magazines; NULL: the system's */
+    const struct weir__topology *topology;   /* NULL: this machine's. It must stay */
+};
+
 int weir__cache_create(struct weir_cache **cache, const struct weir_cache_config *config,
-                       const struct weir__chunk_source *chunks);
+                       const struct weir__cache_surroundings *around);
 
 #endif /* WEIR_SRC_CACHE_H */

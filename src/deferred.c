@@ -24,8 +24,11 @@
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
 
-static void seal(struct weir__deferred *deferred, struct weir_magazine *magazine)
+/* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
+static void seal(struct weir__deferred *deferred, unsigned nr, struct weir_magazine *magazine)
 {
+    /* Relaxed: a statistic. Before the stamp, so that who reads `objects` first never sees fewer here. */
+    weir_fetch_add_relaxed(&deferred->cpus[nr].sealed, (uint64_t)magazine->count);
     /* Release: pairs with the acquire in ready(); what is in the magazine comes with it. */
     weir_store_release(&magazine->cookie, weir_grace_start(deferred->grace).value);
 }
@@ -65,8 +68,8 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
         struct weir_magazine *magazine = cpu->head;
         struct weir_llist_node *next = weir_llist_next(&magazine->link);
         cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
-        /* Relaxed: a statistic; only the holder of the flag writes it. */
-        weir_store_relaxed(&cpu->objects, cpu->objects + magazine->count);
+        /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag writes it. */
+        weir_store_release(&cpu->objects, cpu->objects + magazine->count);
         deferred->reclaim(deferred->arg, magazine);
         done++;
         /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
@@ -84,16 +87,24 @@ size_t weir__deferred_reap_all(struct weir__deferred *deferred)
     return done;
 }
 
+bool weir__deferred_reap_any(struct weir__deferred *deferred)
+{
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        if (weir__deferred_reap(deferred, nr, 1) != 0)
+            return true;
+    return false;
+}
+
 bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
 {
     if (weir__percpu_put_locked(&deferred->cpus[0].slot, object)) /* the fast path in WEIR_PERCPU_LOCK */
         return true;
     unsigned nr = weir_percpu_cpu();
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
-    struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, true), *old;
+    struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, nr, true), *old;
 
     if (fresh == NULL && weir__deferred_reap(deferred, nr, REAP_PER_ADD) != 0)
-        fresh = weir__blocks_get(deferred->blocks, true);
+        fresh = weir__blocks_get(deferred->blocks, nr, true);
     if (fresh == NULL)
         return false;
     weir_magazine_put(fresh, object);
@@ -106,7 +117,7 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
     if (!weir_percpu_exchange(&deferred->cpus[0].slot, fresh, &old))
         old = fresh; /* no slot to be had: it goes alone */
     if (old != &weir_percpu_none)
-        seal(deferred, old);
+        seal(deferred, nr, old);
     else
         weir__grace_kick(deferred->grace);
     weir__deferred_reap(deferred, nr, REAP_PER_ADD);
@@ -150,7 +161,7 @@ static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, b
         if (n != 0)
             weir_percpu_settle();
         while (n != 0)
-            seal(deferred, taken[--n]);
+            seal(deferred, weir_percpu_cpu(), taken[--n]);
     }
 }
 
@@ -159,23 +170,37 @@ void weir__deferred_flush(struct weir__deferred *deferred)
     flush(deferred, 0, weir_percpu_nr_cpus(), false);
 }
 
-void weir__deferred_barrier(struct weir__deferred *deferred)
+/* Have the first `target` magazines of a queue been reclaimed? If not, does what can be done about it now. */
+static bool has_reclaimed(struct weir__deferred *deferred, unsigned nr, uint64_t target)
+{
+    weir__deferred_reap(deferred, nr, SIZE_MAX);
+    /* Acquire: pairs with the release in reap. */
+    if ((int64_t)(weir_load_acquire(&deferred->cpus[nr].reclaimed) - target) >= 0)
+        return true;
+    weir__deferred_flush(deferred);
+    return false;
+}
+
+int weir__deferred_barrier(struct weir__deferred *deferred)
 {
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
-        struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
-        uint64_t target = weir_load_acquire(&cpu->installed);
+        uint64_t target = weir_load_acquire(&deferred->cpus[nr].installed);
         for (;;) {
-            weir__deferred_reap(deferred, nr, SIZE_MAX);
-            /* Acquire: pairs with the release in reap. */
-            if ((int64_t)(weir_load_acquire(&cpu->reclaimed) - target) >= 0)
+            if (!weir__enter())
+                return -EOWNERDEAD;
+            bool done = has_reclaimed(deferred, nr, target);
+            weir__leave();
+            if (done)
                 break;
             /* Usually once, for all CPUs. More than once if somebody else is reaping, or is between
              * installing a magazine and sealing the one it replaced, or installed one of this queue on
              * another CPU. */
-            weir__deferred_flush(deferred);
-            weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
+            int error = weir_grace_wait(deferred->grace, weir_grace_start(deferred->grace));
+            if (error != 0)
+                return error;
         }
     }
+    return 0;
 }
 
 size_t weir__deferred_pending_cpu(const struct weir__deferred *deferred, unsigned nr)
@@ -194,12 +219,17 @@ size_t weir__deferred_pending(const struct weir__deferred *deferred)
     return pending;
 }
 
-void weir__deferred_stats(const struct weir__deferred *deferred, size_t *waiting, uint64_t *reclaimed)
+void weir__deferred_stats(struct weir__deferred *deferred, struct weir__deferred_stats *stats)
 {
-    *waiting = weir__deferred_pending(deferred);
-    *reclaimed = 0;
+    *stats = (struct weir__deferred_stats){.magazines = weir__deferred_pending(deferred)};
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
-        *reclaimed += weir_load_relaxed(&deferred->cpus[nr].objects);
+        stats->reclaimed += weir_load_acquire(&deferred->cpus[nr].objects); /* first: it never overtakes */
+    uint64_t sealed = 0;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
+        sealed += weir_load_relaxed(&deferred->cpus[nr].sealed);
+        stats->objects += weir_percpu_count(&deferred->cpus[0].slot, nr);
+    }
+    stats->objects += (size_t)(sealed - stats->reclaimed);
 }
 
 static struct weir__deferred *of_client(struct weir__grace_client *client)
@@ -207,16 +237,17 @@ static struct weir__deferred *of_client(struct weir__grace_client *client)
     return (struct weir__deferred *)(void *)((char *)client - offsetof(struct weir__deferred, client));
 }
 
-static bool pending(struct weir__grace_client *client)
+static unsigned wish(struct weir__grace_client *client)
 {
     struct weir__deferred *deferred = of_client(client);
-    return weir__deferred_pending(deferred) != 0 ||
-           (deferred->also_pending != NULL && deferred->also_pending(deferred->arg));
+    bool pending = weir__deferred_pending(deferred) != 0 ||
+                   (deferred->also_pending != NULL && deferred->also_pending(deferred->arg));
+    return pending ? WEIR_SWEEP_MILLISECONDS : 0;
 }
 
 /* On the helper thread: CPUs where nothing has been installed since the last sweep are emptied and reaped;
  * the others look after themselves. */
-static bool sweep(struct weir__grace_client *client)
+static void sweep(struct weir__grace_client *client)
 {
     struct weir__deferred *deferred = of_client(client);
     unsigned nr_cpus = weir_percpu_nr_cpus();
@@ -227,7 +258,6 @@ static bool sweep(struct weir__grace_client *client)
     flush(deferred, 0, nr_cpus, true);
     if (deferred->also_sweep != NULL)
         deferred->also_sweep(deferred->arg);
-    return pending(client);
 }
 
 int weir__deferred_init(struct weir__deferred *deferred)
@@ -240,13 +270,15 @@ int weir__deferred_init(struct weir__deferred *deferred)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
     deferred->backlog = BACKLOG_OBJECTS / WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes) + 2;
-    deferred->client = (struct weir__grace_client){.sweep = sweep, .pending = pending};
+    deferred->client = (struct weir__grace_client){.wish = wish, .sweep = sweep};
     weir__grace_register(deferred->grace, &deferred->client);
+    weir__parked_register(&deferred->parked, &deferred->cpus[0].slot, &deferred->cpus[0].parked);
     return 0;
 }
 
 void weir__deferred_destroy(struct weir__deferred *deferred)
 {
+    weir__parked_unregister(&deferred->parked);
     weir__grace_unregister(deferred->grace, &deferred->client);
     weir_percpu_free(deferred->cpus);
 }

@@ -27,6 +27,7 @@
 #define WEIR_SRC_DEFERRED_H
 
 #include "blocks.h"
+#include "fork.h"
 #include "grace.h"
 #include "weir/percpu.h"
 
@@ -38,6 +39,8 @@ struct weir__deferred_cpu {
     struct weir_magazine *head, *tail; /* the queue */
     uint64_t reclaimed;                /* magazines that left */
     uint64_t objects;                  /* objects in them */
+    uint64_t sealed;                   /* objects in magazines that were sealed here; outside the flag */
+    struct weir_magazine *parked;      /* what was in the slot, while the process forks */
     uint64_t swept;                    /* `installed` at the last sweep; only the helper thread uses it */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
@@ -54,6 +57,7 @@ struct weir__deferred {
     void (*also_sweep)(void *arg);
     bool (*also_pending)(void *arg);
     struct weir__grace_client client;
+    struct weir__parked parked;
     size_t backlog; /* magazines pending on a CPU at which adding one yields */
 };
 
@@ -69,16 +73,23 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object);
 
 /* Reclaims up to `budget` magazines of one CPU whose time has come; how many. */
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned cpu, size_t budget);
-/* Of all CPUs. */
+/* Of all CPUs, all of them. */
 size_t weir__deferred_reap_all(struct weir__deferred *deferred);
+/* One magazine, whatever CPU's; false if there is none. */
+bool weir__deferred_reap_any(struct weir__deferred *deferred);
 /* Takes what is in the slots and seals it. May block. */
 void weir__deferred_flush(struct weir__deferred *deferred);
-/* Returns when everything handed over before the call has been reclaimed. May block. */
-void weir__deferred_barrier(struct weir__deferred *deferred);
+/* Returns when everything handed over before the call has been reclaimed. May block. 0, or as weir_grace_wait(). Outside
+ * the gate (fork.h), unlike the rest. */
+int weir__deferred_barrier(struct weir__deferred *deferred);
 /* Magazines of `cpu` (of all) that are in a queue, the one in the slot included. */
 size_t weir__deferred_pending_cpu(const struct weir__deferred *deferred, unsigned cpu);
 size_t weir__deferred_pending(const struct weir__deferred *deferred);
-/* Magazines waiting, and objects reclaimed. */
-void weir__deferred_stats(const struct weir__deferred *deferred, size_t *waiting, uint64_t *reclaimed);
+
+struct weir__deferred_stats {
+    size_t magazines, objects; /* that wait, what is being filled included */
+    uint64_t reclaimed;        /* objects */
+};
+void weir__deferred_stats(struct weir__deferred *deferred, struct weir__deferred_stats *stats);
 
 #endif /* WEIR_SRC_DEFERRED_H */

@@ -4,7 +4,6 @@
 #include "free_rcu.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include "deferred.h"
@@ -48,7 +47,7 @@ static void reclaim(void *arg, struct weir_magazine *magazine)
 {
     struct weir_reclaimer *reclaimer = arg;
     free_array(reclaimer, magazine->count, weir_magazine_objects(magazine));
-    weir__blocks_put(&reclaimer->blocks, magazine);
+    weir__blocks_put(&reclaimer->blocks, weir_percpu_cpu(), magazine);
 }
 
 /* --- the chain --- */
@@ -96,17 +95,21 @@ static uint64_t chain_pending(const struct weir_reclaimer *reclaimer)
     return weir_load_acquire(&reclaimer->chain.added) - freed;
 }
 
-static void chain_barrier(struct weir_reclaimer *reclaimer)
+/* 0, or as weir_grace_wait(). */
+static int chain_barrier(struct weir_reclaimer *reclaimer)
 {
     uint64_t target = weir_load_acquire(&reclaimer->chain.added);
     for (;;) {
+        if (!weir__enter())
+            return -EOWNERDEAD;
+        chain_reap(reclaimer); /* frees, or lets it begin to wait */
+        weir__leave();
         /* Acquire: pairs with the release in chain_reap(). */
         if ((int64_t)(weir_load_acquire(&reclaimer->chain.freed) - target) >= 0)
-            return;
-        chain_reap(reclaimer); /* lets it begin to wait */
-        weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
-        chain_reap(reclaimer);
-        sched_yield();
+            return 0;
+        int error = weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+        if (error != 0)
+            return error;
     }
 }
 
@@ -123,10 +126,15 @@ static bool chain_is_pending(void *arg)
 
 /* --- handing over --- */
 
+/* From here on, whatever is done between weir__enter() and weir__leave() is not done while another thread forks. */
+
 void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
+    if (!weir__enter())
+        return;
     if (!weir__deferred_add_slow(&reclaimer->deferred, object))
         chain_add(reclaimer, object, head);
+    weir__leave();
 }
 
 static bool over_limit(struct weir_reclaimer *reclaimer, unsigned cpu)
@@ -134,54 +142,75 @@ static bool over_limit(struct weir_reclaimer *reclaimer, unsigned cpu)
     return weir__deferred_pending_cpu(&reclaimer->deferred, cpu) >= reclaimer->pending_limit;
 }
 
+/* Waits for a grace period; 0, or as weir_grace_wait(). */
+static int wait_for_readers(struct weir_reclaimer *reclaimer)
+{
+    return weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+}
+
 int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *object)
 {
     if (weir__percpu_put_locked(reclaimer->paths.slots, object)) /* the fast path in WEIR_PERCPU_LOCK */
         return 0;
     unsigned cpu = weir_percpu_cpu();
+    int error = 0;
     if (over_limit(reclaimer, cpu)) {
         weir_fetch_add_relaxed(&reclaimer->throttled, UINT64_C(1));
-        weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+        error = wait_for_readers(reclaimer);
+    }
+    if (!weir__enter())
+        return -EOWNERDEAD;
+    if (over_limit(reclaimer, cpu) && error == 0)
         weir__deferred_reap(&reclaimer->deferred, cpu, SIZE_MAX);
-    }
-    if (!weir__deferred_add_slow(&reclaimer->deferred, object)) {
-        weir_fetch_add_relaxed(&reclaimer->waits, UINT64_C(1));
-        weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+    bool added = weir__deferred_add_slow(&reclaimer->deferred, object);
+    weir__leave();
+    if (added)
+        return 0;
+    weir_fetch_add_relaxed(&reclaimer->waits, UINT64_C(1));
+    error = wait_for_readers(reclaimer);
+    if (error == 0)
         free_array(reclaimer, 1, &object);
-    }
-    return 0;
+    return error;
 }
 
 bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object)
 {
     if (weir__percpu_put_locked(reclaimer->paths.slots, object))
         return true;
+    if (!weir__enter())
+        return false;
     unsigned cpu = weir_percpu_cpu();
     if (over_limit(reclaimer, cpu))
         weir__deferred_reap(&reclaimer->deferred, cpu, SIZE_MAX);
-    if (!over_limit(reclaimer, cpu) && weir__deferred_add_slow(&reclaimer->deferred, object))
-        return true;
-    weir_fetch_add_relaxed(&reclaimer->refused, UINT64_C(1));
-    return false;
+    bool added = !over_limit(reclaimer, cpu) && weir__deferred_add_slow(&reclaimer->deferred, object);
+    weir__leave();
+    if (!added)
+        weir_fetch_add_relaxed(&reclaimer->refused, UINT64_C(1));
+    return added;
 }
 
-void weir_free_rcu_barrier(struct weir_reclaimer *reclaimer)
+int weir_free_rcu_barrier(struct weir_reclaimer *reclaimer)
 {
-    chain_barrier(reclaimer);
-    weir__deferred_barrier(&reclaimer->deferred);
+    int error = chain_barrier(reclaimer);
+    return error != 0 ? error : weir__deferred_barrier(&reclaimer->deferred);
 }
 
 size_t weir_reclaimer_poll(struct weir_reclaimer *reclaimer)
 {
+    if (!weir__enter())
+        return 0;
     if (chain_pending(reclaimer) != 0)
         chain_reap(reclaimer);
-    return weir__deferred_reap_all(&reclaimer->deferred);
+    size_t reaped = weir__deferred_reap_all(&reclaimer->deferred);
+    weir__leave();
+    return reaped;
 }
 
 void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir_reclaimer_stats *stats)
 {
-    *stats = (struct weir_reclaimer_stats){0};
-    weir__deferred_stats(&reclaimer->deferred, &stats->waiting, &stats->freed);
+    struct weir__deferred_stats deferred;
+    weir__deferred_stats(&reclaimer->deferred, &deferred);
+    *stats = (struct weir_reclaimer_stats){.waiting = deferred.magazines, .freed = deferred.reclaimed};
     stats->chained = (size_t)chain_pending(reclaimer);
     stats->chain_total = weir_load_relaxed(&reclaimer->chain.added);
     stats->freed += weir_load_relaxed(&reclaimer->chain.freed);
@@ -220,7 +249,7 @@ int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_rec
     if (config.max_pending == 0)
         config.max_pending = WEIR_RECLAIMER_PENDING_DEFAULT * config.capacity;
 
-    struct weir_reclaimer *reclaimer = aligned_alloc(WEIR_CACHE_LINE, sizeof *reclaimer);
+    struct weir_reclaimer *reclaimer = aligned_alloc(WEIR_LINE_PAIR, sizeof *reclaimer);
     if (reclaimer == NULL)
         return -ENOMEM;
     *reclaimer = (struct weir_reclaimer){.config = config};
@@ -228,7 +257,8 @@ int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_rec
     reclaimer->pending_limit = (config.max_pending + config.capacity - 1) / config.capacity;
     if (reclaimer->pending_limit < 2)
         reclaimer->pending_limit = 2;
-    weir__blocks_init(&reclaimer->blocks, config.capacity, chunks);
+    if ((error = weir__blocks_init(&reclaimer->blocks, config.capacity, chunks, NULL)) != 0)
+        goto fail;
     if (config.grace != NULL)
         weir__grace_get(config.grace);
     else if ((error = weir_grace_qsbr(&config.grace)) != 0)
@@ -260,7 +290,9 @@ int weir_reclaimer_destroy(struct weir_reclaimer *reclaimer)
 {
     if (reclaimer == NULL)
         return 0;
-    weir_free_rcu_barrier(reclaimer);
+    int error = weir_free_rcu_barrier(reclaimer);
+    if (error != 0)
+        return error;
     weir__deferred_destroy(&reclaimer->deferred);
     destroy_parts(reclaimer);
     return 0;

@@ -4,14 +4,14 @@
 #include "grace.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "fork.h"
+#include "futex.h"
 
 char weir__grace_readers;
 
@@ -23,12 +23,17 @@ char weir__grace_readers;
 #endif
 
 /* Is the helper thread asleep, and what may wake it? */
-enum { AWAKE = 0, DOZING = 1 /* until the next sweep */, ASLEEP = 2 /* until somebody kicks it */ };
+enum {
+    AWAKE = 0,
+    DOZING = 1, /* until a sweep that is near */
+    ASLEEP = 2, /* for longer, or for good */
+    GONE = 3,   /* it is not there: we are the child of a fork(). Whoever wakes it starts it */
+};
 
 struct weir_grace {
     uint64_t count;     /* even: idle; odd: a grace period runs; written by the helper */
     uint64_t requested; /* the count that somebody waits for */
-    uint32_t rest;      /* AWAKE, DOZING, ASLEEP; the helper's futex */
+    uint32_t rest;      /* AWAKE, DOZING, ASLEEP, GONE; the helper's futex */
     uint32_t ended;     /* advances at the end of each grace period; the waiters' futex */
 
     struct weir_grace_source source WEIR_ALIGNED(WEIR_LINE_PAIR);
@@ -37,24 +42,20 @@ struct weir_grace {
     uint32_t references;
     pthread_mutex_t mutex; /* protects clients */
     struct weir__grace_client *clients;
+
+    /* fork(): */
+    struct weir_grace *next; /* of all sources */
+    uint32_t running;        /* the helper is in a grace period */
+    uint32_t hold;           /* it must not begin one; its futex then */
+    uint32_t unproven;       /* a child's first grace period has not ended yet */
+    bool was_online,
+        has_mutex; /* while the process forks: the thread that does so was a reader, has `mutex` */
 };
 
-static void futex_wait(uint32_t *word, uint32_t value, const struct timespec *timeout)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
-}
+static pthread_mutex_t sources_mutex = PTHREAD_MUTEX_INITIALIZER; /* protects `sources` */
+static struct weir_grace *sources;
 
-static void futex_wake_all(uint32_t *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-static uint64_t milliseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+static int start_helper(struct weir_grace *grace);
 
 /* Does count `a` come before count `b`? They wrap round. */
 static bool before(uint64_t a, uint64_t b)
@@ -69,9 +70,15 @@ static bool before(uint64_t a, uint64_t b)
  */
 static void wake_helper(struct weir_grace *grace, uint32_t depth)
 {
-    if (weir_fetch_add_acq_rel(&grace->rest, 0u) >= depth) {
+    uint32_t resting = weir_fetch_add_acq_rel(&grace->rest, 0u);
+    if (resting < depth)
+        return;
+    if (resting != GONE) {
         weir_xchg_acq_rel(&grace->rest, (uint32_t)AWAKE);
-        futex_wake_all(&grace->rest);
+        weir__futex_wake_all(&grace->rest);
+    } else if (weir_cas_acq_rel(&grace->rest, &resting, (uint32_t)AWAKE) && start_helper(grace) != 0) {
+        weir_xchg_acq_rel(&grace->rest,
+                          (uint32_t)GONE); /* who waits tries again, and gives up after a while */
     }
 }
 
@@ -112,20 +119,35 @@ static bool go_offline(struct weir_grace *grace)
     return source->reader_offline != NULL && source->reader_offline(source->arg);
 }
 
-void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
+int weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
 {
     if (weir_grace_poll(grace, cookie))
-        return;
+        return 0;
     bool was_online = go_offline(grace);
+    uint64_t deadline = weir__milliseconds() + WEIR_FORK_MILLISECONDS;
+    int error = 0;
     for (;;) {
         /* Acquire: orders this before the poll, so that an end between the two makes the wait return. */
         uint32_t ended = weir_load_acquire(&grace->ended);
         if (weir_grace_poll(grace, cookie))
             break;
-        futex_wait(&grace->ended, ended, NULL);
+        if (weir_likely(weir_load_acquire(&grace->unproven) == 0)) {
+            weir__futex_wait(&grace->ended, ended, NULL);
+            continue;
+        }
+        /* In a child, where the source may be waiting for readers that are no more. */
+        uint64_t now = weir__milliseconds();
+        if (now >= deadline) {
+            error = -EOWNERDEAD;
+            break;
+        }
+        wake_helper(grace, GONE);
+        struct timespec time = weir__timespec(deadline - now);
+        weir__futex_wait(&grace->ended, ended, &time);
     }
     if (was_online)
         grace->source.reader_online(grace->source.arg);
+    return error;
 }
 
 uint64_t weir_grace_periods(const struct weir_grace *grace)
@@ -135,6 +157,13 @@ uint64_t weir_grace_periods(const struct weir_grace *grace)
 
 static void run_grace_period(struct weir_grace *grace)
 {
+    /* A read-modify-write on either side: see weir__grace_stop_periods(). */
+    weir_xchg_acq_rel(&grace->running, 1u);
+    if (weir_fetch_add_acq_rel(&grace->hold, 0u) != 0) {
+        weir_xchg_acq_rel(&grace->running, 0u);
+        weir__futex_wait(&grace->hold, 1, NULL);
+        return;
+    }
     /* Acquire-release: see weir_grace_start(). */
     weir_fetch_add_acq_rel(&grace->count, UINT64_C(1));
     grace->source.synchronize(grace->source.arg);
@@ -143,8 +172,10 @@ static void run_grace_period(struct weir_grace *grace)
 #endif
     /* Release: pairs with the acquire in weir_grace_poll(); what the readers did comes before. */
     weir_fetch_add_acq_rel(&grace->count, UINT64_C(1));
-    weir_fetch_add_release(&grace->ended, 1u); /* pairs with the acquire in weir_grace_wait() */
-    futex_wake_all(&grace->ended);
+    weir_store_release(&grace->unproven, 0u); /* both: pair with the acquires in weir_grace_wait() */
+    weir_fetch_add_release(&grace->ended, 1u);
+    weir_xchg_acq_rel(&grace->running, 0u);
+    weir__futex_wake_all(&grace->ended);
 }
 
 static bool wanted(const struct weir_grace *grace)
@@ -153,55 +184,67 @@ static bool wanted(const struct weir_grace *grace)
     return before(weir_load_relaxed(&grace->count), weir_load_acquire(&grace->requested));
 }
 
-/* Calls every client; true if one has something pending still. */
-static bool sweep_clients(struct weir_grace *grace, bool sweep)
+/* Calls every client that is due; in how many milliseconds the next one is, 0: none has anything to be done. */
+static uint64_t sweep_clients(struct weir_grace *grace)
 {
-    bool pending = false;
-    pthread_mutex_lock(&grace->mutex);
-    for (struct weir__grace_client *client = grace->clients; client != NULL; client = client->next)
-        pending |= sweep ? client->sweep(client) : client->pending(client);
+    uint64_t now = weir__milliseconds(), next = 0;
+    if (pthread_mutex_trylock(&grace->mutex) != 0)
+        return 1; /* a client comes or goes, or the process forks: soon again */
+    for (struct weir__grace_client *client = grace->clients; client != NULL; client = client->next) {
+        unsigned wish = client->wish(client);
+        if (wish == 0)
+            client->due = 0;
+        else if (client->due == 0 || client->due > now + wish)
+            client->due = now + wish;
+        if (client->due != 0 && client->due <= now && weir__enter()) {
+            client->sweep(client);
+            weir__leave();
+            wish = client->wish(client);
+            client->due = wish != 0 ? now + wish : 0;
+        }
+        if (client->due != 0 && (next == 0 || client->due - now < next))
+            next = client->due - now;
+    }
     pthread_mutex_unlock(&grace->mutex);
-    return pending;
+    return next;
 }
 
-/* Sleeps: `timeout` milliseconds; or, if that is 0, until it is kicked, unless it finds that something is
- * pending already: then true, at once. */
-static bool rest(struct weir_grace *grace, uint64_t timeout)
+/* Sleeps until somebody is due or it is woken up. */
+static void rest(struct weir_grace *grace)
 {
-    uint32_t depth = timeout != 0 ? DOZING : ASLEEP;
-    struct timespec time = {(time_t)(timeout / 1000), (long)(timeout % 1000 * 1000000)};
-    bool pending = false;
+    uint64_t timeout = sweep_clients(grace);
+    bool near = timeout != 0 && timeout <= WEIR_SWEEP_MILLISECONDS, busy = false;
 
-    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes
-     * later finds `depth`. */
-    weir_xchg_acq_rel(&grace->rest, depth);
-    if (!wanted(grace) && weir_load_acquire(&grace->stop) == 0 &&
-        (timeout != 0 || !(pending = sweep_clients(grace, false))))
-        futex_wait(&grace->rest, depth, timeout != 0 ? &time : NULL);
+    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes later finds
+     * how deep we sleep. So whoever wishes to wake us from a long sleep is heard by the second round of questions, or
+     * wakes us. */
+    weir_xchg_acq_rel(&grace->rest, near ? (uint32_t)DOZING : (uint32_t)ASLEEP);
+    if (!near) {
+        timeout = sweep_clients(grace);
+        busy = timeout != 0 && timeout <= WEIR_SWEEP_MILLISECONDS;
+    }
+    struct timespec time = weir__timespec(timeout);
+    if (!busy && !wanted(grace) && weir_load_acquire(&grace->stop) == 0)
+        weir__futex_wait(&grace->rest, near ? DOZING : ASLEEP, timeout != 0 ? &time : NULL);
     weir_xchg_acq_rel(&grace->rest, (uint32_t)AWAKE);
-    return pending;
 }
 
 static void *helper_main(void *arg)
 {
     struct weir_grace *grace = arg;
-    uint64_t last_sweep = milliseconds();
-    bool pending = false;
+    uint64_t last_sweep = weir__milliseconds();
 
     while (weir_load_acquire(&grace->stop) == 0) {
-        bool ran = wanted(grace);
-        if (ran) {
-            run_grace_period(grace);
-            pending = true;
+        if (!wanted(grace)) {
+            rest(grace);
+            continue;
         }
-        uint64_t now = milliseconds(), since = now - last_sweep;
-        if (since >= WEIR_SWEEP_MILLISECONDS) {
-            pending = sweep_clients(grace, true);
+        run_grace_period(grace);
+        uint64_t now = weir__milliseconds();
+        if (now - last_sweep >= WEIR_SWEEP_MILLISECONDS) { /* it may go on like this for long */
+            sweep_clients(grace);
             last_sweep = now;
-            since = 0;
         }
-        if (!ran)
-            pending |= rest(grace, pending ? WEIR_SWEEP_MILLISECONDS - since : 0);
     }
     return NULL;
 }
@@ -230,11 +273,16 @@ int weir_grace_create(struct weir_grace **result, const struct weir_grace_source
     *grace = (struct weir_grace){
         .count = FIRST_COUNT, .requested = FIRST_COUNT, .source = *source, .references = 1};
     pthread_mutex_init(&grace->mutex, NULL);
+    weir__fork_init();
     int error = start_helper(grace);
     if (error != 0) {
         free(grace);
         return error;
     }
+    pthread_mutex_lock(&sources_mutex);
+    grace->next = sources;
+    sources = grace;
+    pthread_mutex_unlock(&sources_mutex);
     *result = grace;
     return 0;
 }
@@ -249,12 +297,20 @@ void weir_grace_put(struct weir_grace *grace)
     /* Acquire-release: the last one sees what the others did with it. */
     if (grace == NULL || weir_fetch_sub_acq_rel(&grace->references, 1u) != 1)
         return;
+    pthread_mutex_lock(&sources_mutex);
+    struct weir_grace **link = &sources;
+    while (*link != grace)
+        link = &(*link)->next;
+    *link = grace->next;
+    pthread_mutex_unlock(&sources_mutex);
     weir_store_release(&grace->stop, 1u); /* pairs with the helper's acquire */
-    wake_helper(grace, DOZING);
-    bool was_online = go_offline(grace); /* the helper may be waiting for us */
-    pthread_join(grace->helper, NULL);
-    if (was_online)
-        grace->source.reader_online(grace->source.arg);
+    if (weir_fetch_add_acq_rel(&grace->rest, 0u) != GONE) {
+        wake_helper(grace, DOZING);
+        bool was_online = go_offline(grace); /* the helper may be waiting for us */
+        pthread_join(grace->helper, NULL);
+        if (was_online)
+            grace->source.reader_online(grace->source.arg);
+    }
     pthread_mutex_destroy(&grace->mutex);
     free(grace);
 }
@@ -280,4 +336,67 @@ void weir__grace_unregister(struct weir_grace *grace, struct weir__grace_client 
 void weir__grace_kick(struct weir_grace *grace)
 {
     wake_helper(grace, ASLEEP);
+}
+
+void weir__grace_check_reader(const struct weir_grace *grace, const char *function)
+{
+    if (grace->source.reader_is_online == NULL || grace->source.reader_is_online(grace->source.arg))
+        return;
+    fprintf(stderr, "weir: %s: its cache has registered_users, but this thread is no online reader of %s\n",
+            function, grace->source.name != NULL ? grace->source.name : "its source");
+    abort();
+}
+
+/* --- fork(): called by fork.c, one after the other, in the thread that forks --- */
+
+bool weir__grace_stop_sweeps(uint64_t deadline)
+{
+    bool stopped = true;
+    pthread_mutex_lock(&sources_mutex);
+    for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
+        /* What is waited for from now on may wait for a grace period. */
+        grace->was_online = go_offline(grace);
+        while (!(grace->has_mutex = pthread_mutex_trylock(&grace->mutex) == 0) &&
+               weir__milliseconds() < deadline)
+            sched_yield();
+        stopped &= grace->has_mutex;
+    }
+    return stopped;
+}
+
+void weir__grace_stop_periods(uint64_t deadline)
+{
+    for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
+        /* Read-modify-writes, like the helper's: either it finds `hold`, or we find it running. */
+        weir_xchg_acq_rel(&grace->hold, 1u);
+        while (weir_fetch_add_acq_rel(&grace->running, 0u) != 0 && weir__milliseconds() < deadline)
+            sched_yield();
+    }
+}
+
+/* The child is alone. The helper is gone, perhaps out of the middle of a grace period; that is over, since all readers
+ * but this thread are gone, and this one has been offline. */
+static void revive(struct weir_grace *grace)
+{
+    if (!grace->has_mutex)
+        pthread_mutex_init(&grace->mutex, NULL); /* its holder is gone */
+    grace->count = (grace->count + 1) & ~UINT64_C(1);
+    grace->running = 0;
+    grace->rest = GONE;
+    grace->unproven = 1;
+}
+
+void weir__grace_go_on(bool in_child)
+{
+    for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
+        if (in_child)
+            revive(grace);
+        if (grace->has_mutex)
+            pthread_mutex_unlock(&grace->mutex);
+        weir_xchg_acq_rel(&grace->hold, 0u);
+        weir__futex_wake_all(&grace->hold);
+        if (grace->was_online)
+            grace->source.reader_online(grace->source.arg);
+    }
+    pthread_mutex_unlock(&sources_mutex);
 }

@@ -5,22 +5,35 @@
 
 #include "weir/grace.h"
 
-/* How often the helper thread looks after CPUs that have gone idle with something pending. */
+/* How soon the helper thread looks after CPUs that have gone idle with something pending. */
 #define WEIR_SWEEP_MILLISECONDS 20
 
-/* Somebody who has things waiting. `sweep` is called on the helper thread now and then, while it says true
- * (something is still pending). */
+/* Somebody who has something to be done now and then, on the helper thread. */
 struct weir__grace_client {
     struct weir__grace_client *next;
-    bool (*sweep)(struct weir__grace_client *client);
-    bool (*pending)(struct weir__grace_client *client);
+    uint64_t
+        due; /* when `sweep` is to be called, in the helper's milliseconds; 0: not at all. The helper's own */
+    /* In how many milliseconds it wants to be swept; 0: it has nothing to be done. Asked again and again: what counts
+     * is the earliest time that has been wished for since it last had nothing or was swept. */
+    unsigned (*wish)(struct weir__grace_client *client);
+    void (*sweep)(struct weir__grace_client *client);
 };
 
 void weir__grace_get(struct weir_grace *grace);
 void weir__grace_register(struct weir_grace *grace, struct weir__grace_client *client);
 void weir__grace_unregister(struct weir_grace *grace, struct weir__grace_client *client);
 
-/* Something is pending that was not before: sweeps are wanted again. Any context. */
+/* A client that had nothing to be done wishes to be swept. Any context. */
 void weir__grace_kick(struct weir_grace *grace);
+
+/* Stops the program with a message unless the calling thread is an online reader, as far as the source can tell. */
+void weir__grace_check_reader(const struct weir_grace *grace, const char *function);
+
+/* fork(), see fork.h. Until the deadline, in weir__milliseconds(): no more sweeps (false: not in time); no more grace
+ * periods. And all goes on; in the child, with a new helper thread as soon as one is needed. The calling thread is
+ * offline meanwhile. */
+bool weir__grace_stop_sweeps(uint64_t deadline);
+void weir__grace_stop_periods(uint64_t deadline);
+void weir__grace_go_on(bool in_child);
 
 #endif /* WEIR_SRC_GRACE_H */

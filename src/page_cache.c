@@ -108,15 +108,19 @@ void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const ar
 
 /* --- giving back --- */
 
-void weir_page_cache_rcu_barrier(struct weir_page_cache *pages)
+int weir_page_cache_rcu_barrier(struct weir_page_cache *pages)
 {
-    weir_cache_rcu_barrier(pages->paths.cache);
+    return weir_cache_rcu_barrier(pages->paths.cache);
 }
 
 size_t weir_page_cache_decay(struct weir_page_cache *pages)
 {
+    if (!weir__enter())
+        return 0;
     weir_cache_decay(pages->paths.cache);
-    return weir__frames_release(&pages->frames, DECAY_PERCENT);
+    size_t released = weir__frames_release(&pages->frames, DECAY_PERCENT);
+    weir__leave();
+    return released;
 }
 
 size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how)
@@ -127,8 +131,9 @@ size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, en
 size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how)
 {
     size_t drained = weir_cache_drain_all(pages->paths.cache, how);
-    if (errno == 0) {
+    if (errno == 0 && weir__enter()) {
         weir__frames_release(&pages->frames, 100);
+        weir__leave();
         errno = 0; /* whatever the system call left there */
     }
     return drained;
@@ -203,8 +208,12 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
         engine.high = 1; /* 0 is the default */
     engine.grace = config.grace;
     engine.registered_users = config.registered_users;
-    struct weir__chunk_source chunks = {chunk_get, chunk_put, pages};
-    error = weir__cache_create(&pages->paths.cache, &engine, &chunks);
+    engine.object_size = config.page_size;
+    engine.decay_milliseconds = WEIR_CACHE_DECAY_NEVER; /* weir_page_cache_decay() gives frames back, too */
+    engine.name = "page cache";
+    const struct weir__chunk_source chunks = {chunk_get, chunk_put, pages};
+    const struct weir__cache_surroundings around = {.chunks = &chunks};
+    error = weir__cache_create(&pages->paths.cache, &engine, &around);
     if (error != 0) {
         weir__frames_destroy(&pages->frames);
         free(pages);
@@ -219,12 +228,15 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
 {
     if (pages == NULL)
         return 0;
-    weir_page_cache_rcu_barrier(pages);
-    bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
-    weir_cache_drain_all(pages->paths.cache, rseq ? WEIR_DRAIN_EXPEDITED : WEIR_DRAIN_LOCK);
+    int error = weir_page_cache_rcu_barrier(pages);
+    if (error != 0)
+        return error;
+    weir_cache_shrink(pages->paths.cache);
     if (weir_load_relaxed(&pages->frames.out) != weir_load_relaxed(&pages->block_pages))
         return -EBUSY;
-    weir_cache_destroy(pages->paths.cache);
+    error = weir_cache_destroy(pages->paths.cache);
+    if (error != 0)
+        return error;
     weir__frames_destroy(&pages->frames);
     free(pages);
     return 0;

@@ -49,6 +49,8 @@ struct weir_grace_source {
     bool (*reader_offline)(void *arg);
     void (*reader_online)(void *arg);
     void *arg;
+    /* Is the calling thread a reader that would hold up a grace period now? For checked builds; NULL: cannot tell. */
+    bool (*reader_is_online)(void *arg);
 };
 
 /*
@@ -80,8 +82,9 @@ WEIR_API void weir_grace_put(struct weir_grace *grace);
 
 /*
  * A cookie for the first full grace period from now, and a request to run it.
- *   Progress: wait-free but for a system call that wakes the helper when it sleeps.
- *   Callers: any thread, signal handlers, read-side critical sections.
+ *   Progress: wait-free but for a system call that wakes the helper when it sleeps. In a child of fork() the first call
+ *   starts the helper thread.
+ *   Callers: any thread, read-side critical sections, and, but for that first call, signal handlers.
  *   Ordering: what the caller did before (unlinking) is visible to every reader that starts after the grace
  *   period has; releases to the helper.
  *   Memory: none.
@@ -98,13 +101,14 @@ WEIR_API bool weir_grace_poll(const struct weir_grace *grace, weir_grace_cookie 
 
 /*
  * Returns when it is over. A reader (liburcu-qsbr: registered and online) is put offline meanwhile, so
- * whatever references it holds end here.
+ * whatever references it holds end here. 0; in a child of fork(), -EOWNERDEAD if its first grace period has not ended
+ * within a second: see docs/grace.md.
  *   Progress: may block.
  *   Callers: any thread; not a signal handler, not inside a read-side critical section, not a function that
  *   weir calls to free objects.
- *   Ordering: as weir_grace_poll() when true.  Memory: none.
+ *   Ordering: as weir_grace_poll() when true, if 0.  Memory: none.
  */
-WEIR_API void weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie);
+WEIR_API int weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie);
 
 /* Grace periods that have ended since the source was made: a statistic.
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */

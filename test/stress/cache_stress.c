@@ -300,7 +300,7 @@ static void round_with(unsigned percent_of_magazines_that_fail)
     config.high = HIGH;
     config.grace = grace;
     config.registered_users = true;
-    if (weir__cache_create(&cache, &config, &source))
+    if (weir__cache_create(&cache, &config, &(struct weir__cache_surroundings){.chunks = &source}))
         stress_fail("cannot create the cache");
     stress_run(work, stress.milliseconds / 2, interrupt);
     at_rest();

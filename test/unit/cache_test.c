@@ -28,6 +28,7 @@ static struct weir_cache_config config_of(size_t capacity, size_t high)
     config.capacity = capacity;
     config.high = high;
     config.grace = gate.grace;
+    config.decay_milliseconds = WEIR_CACHE_DECAY_NEVER;
     return config;
 }
 
@@ -328,24 +329,28 @@ Test(cache, alloc_nolock_takes_what_is_cached_and_never_calls_the_backend)
 
 /* --- giving back --- */
 
-Test(cache, decay_gives_back_a_quarter_of_the_depot_rounded_up_until_it_is_empty)
+Test(cache, decay_gives_back_a_quarter_of_what_was_not_used_rounded_up_until_nothing_is_left)
 {
-    size_t in_depot;
+    size_t in_depot, idle;
     start(20 * CAPACITY, true);
     take_n(15 * CAPACITY);
     give_n(15 * CAPACITY);
-    in_depot = 13; /* the rest is loaded and spare */
+    idle = in_depot = 13; /* magazines; the rest is loaded and spare */
     cr_assert_eq(stats_now().cached, 15u * CAPACITY);
-    while (in_depot != 0) {
+    cr_assert_eq(weir_cache_decay(cache), 0u, "it was empty at first: nothing has been idle all the time");
+    for (bool first = true; in_depot != 0; first = false) {
         uint64_t before = backend.taken;
-        size_t share = (in_depot + 3) / 4;
+        size_t share = (idle + 3) / 4;
         cr_assert_eq(weir_cache_decay(cache), share * CAPACITY);
         cr_assert_eq(backend.taken - before, share * CAPACITY);
         in_depot -= share;
+        idle = in_depot;
+        in_depot += first; /* the spare of a CPU that had no exchange: in the depot from now on */
         check_counts(0);
     }
     cr_assert_eq(weir_cache_decay(cache), 0u);
-    cr_assert_eq(stats_now().cached, 2u * CAPACITY);
+    cr_assert_eq(stats_now().cached, (size_t)CAPACITY);
+    cr_assert_eq(stats_now().decayed, 14u * CAPACITY);
     finish();
 }
 
@@ -622,7 +627,8 @@ static unsigned use_with_failing_chunks(size_t magazines, unsigned fail_from, un
     chunks.fail_from = fail_from;
     chunks.fail_n = fail_n;
     struct weir_cache_config config = config_of(CAPACITY, 8 * CAPACITY);
-    cr_assert_eq(weir__cache_create(&cache, &config, &source), 0);
+    cr_assert_eq(weir__cache_create(&cache, &config, &(struct weir__cache_surroundings){.chunks = &source}),
+                 0);
     use_everything(77, 60);
     give_rcu(nr_held); /* not with give_n(), for once */
     finish();
@@ -651,7 +657,8 @@ Test(cache, without_any_magazine_objects_come_straight_from_the_backend)
     struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
     chunks.fail_n = UINT32_MAX;
     struct weir_cache_config config = config_of(CAPACITY, 0);
-    cr_assert_eq(weir__cache_create(&cache, &config, &source), 0);
+    cr_assert_eq(weir__cache_create(&cache, &config, &(struct weir__cache_surroundings){.chunks = &source}),
+                 0);
     cr_assert_eq(take_n(10), 10u);
     cr_assert_eq(take_bulk(NR), (size_t)NR - 10);
     give_n(3);
@@ -712,7 +719,6 @@ Test(cache, magazines_are_counted)
     cr_assert_geq(blocks.total, 2u);
     cr_assert_eq(blocks.grown, 1u);
     cr_assert_eq(blocks.misses, 0u);
-    cr_assert_eq(blocks.hits, 1u);
     finish();
 }
 

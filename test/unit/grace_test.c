@@ -213,33 +213,33 @@ Test(grace, no_start_is_forgotten_when_many_threads_start_at_once, .timeout = 12
 static struct weir__grace_client client;
 static unsigned client_pending, asked, swept;
 
-static bool is_client_pending(struct weir__grace_client *unused)
+/* Wishes to be swept in so many milliseconds. */
+static unsigned client_wish(struct weir__grace_client *unused)
 {
     (void)unused;
     weir_fetch_add_relaxed(&asked, 1u);
-    return weir_load_relaxed(&client_pending) != 0;
+    return weir_load_relaxed(&client_pending);
 }
 
-static bool sweep_client(struct weir__grace_client *unused)
+static void sweep_client(struct weir__grace_client *unused)
 {
     (void)unused;
     weir_store_relaxed(&client_pending, 0u);
     weir_fetch_add_relaxed(&swept, 1u);
-    return false;
 }
 
 Test(grace, kick_makes_the_helper_sweep_and_it_sleeps_until_then)
 {
     gate_create(&gate, true);
-    client = (struct weir__grace_client){.sweep = sweep_client, .pending = is_client_pending};
+    client = (struct weir__grace_client){.sweep = sweep_client, .wish = client_wish};
     weir__grace_register(gate.grace, &client);
-    for (unsigned i = 0; i < 10; i++) {
+    for (unsigned i = 0; i < 20; i++) {
         unsigned before = weir_load_relaxed(&swept);
-        weir_store_relaxed(&client_pending, 1u);
+        weir_store_relaxed(&client_pending, i % 2 ? 1u : 3 * WEIR_SWEEP_MILLISECONDS); /* near, far */
         weir__grace_kick(gate.grace);
         FIXTURE_AWAIT(weir_load_relaxed(&swept) > before);
     }
-    /* Once or twice each time that it goes to sleep; one that does not sleep asks a hundred thousand times. */
+    /* A few times each time that it goes to sleep; one that does not sleep asks a hundred thousand times. */
     cr_assert_leq(weir_load_relaxed(&asked), 1000u);
     weir__grace_unregister(gate.grace, &client);
     gate_destroy(&gate);

@@ -13,8 +13,7 @@ struct weir_block_stats {
     /* Made so far. None is given back before the end, and more are made, a chunk (64 KiB, or a page) at a
      * time, only when none is idle: so at most a chunk above the most ever in use. */
     size_t total;
-    uint64_t hits;   /* one was asked for and was idle */
-    uint64_t grown;  /* ... memory for more had to be got first */
+    uint64_t grown;  /* one was asked for, and memory for more had to be got first */
     uint64_t misses; /* ... and there was none */
 };
 
