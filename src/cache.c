@@ -460,72 +460,120 @@ static int refuse_drain(const struct weir_cache *cache, enum weir_drain how)
     }
 }
 
-/* Returns when nobody uses magazines any more that were taken out of the slots of CPUs `from` to below `to`. */
-static int await_users(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how)
+/* Takes the magazine out of a CPU's slot; NULL: it had none. */
+static struct weir_magazine *detach(struct weir_cache *cache, unsigned nr)
 {
-    int error = 0;
-    if (how == WEIR_DRAIN_QUIET &&
-        (error = weir_grace_wait(cache->grace, weir_grace_start(cache->grace))) == 0)
-        return 0;
-    /* Also where there is no grace period to be had: nothing must get lost. */
-    if (to - from == 1)
-        weir_percpu_settle_cpu(from);
-    else
-        weir_percpu_settle();
-    return error;
+    struct weir_magazine *magazine;
+    while ((magazine = weir_percpu_detach(cache->paths.loaded, nr)) == NULL)
+        sched_yield(); /* WEIR_PERCPU_LOCK: the slot's holder is about to let go */
+    return magazine != &weir_percpu_none ? magazine : NULL;
 }
 
-/* Up to DRAIN_AT_ONCE CPUs. 0, and the number of objects, or an errno. */
-static int drain_some(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how,
-                      size_t *objects)
+static size_t unload_spare(struct weir_cache *cache, unsigned nr)
+{
+    struct weir_magazine *spare = take_spare(cpu_of(cache, nr));
+    size_t objects = spare != NULL ? unload(cache, nr, spare) : 0;
+    count(cache, nr, WEIR__DRAINED, objects);
+    return objects;
+}
+
+static size_t unload_detached(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+{
+    account(cache, nr, magazine);
+    size_t objects = unload(cache, nr, magazine);
+    count(cache, nr, WEIR__DRAINED, objects);
+    return objects;
+}
+
+/* With a system call per DRAIN_AT_ONCE CPUs; none where slots have locks. */
+static size_t drain_at_once(struct weir_cache *cache, unsigned from, unsigned to)
 {
     struct weir_magazine *taken[DRAIN_AT_ONCE];
+    size_t objects = 0;
     bool any = false;
-    int error = 0;
 
+    for (unsigned nr = from; nr < to; nr++)
+        any |= (taken[nr - from] = detach(cache, nr)) != NULL;
+    if (any && to - from == 1)
+        weir_percpu_settle_cpu(from);
+    else if (any)
+        weir_percpu_settle();
     for (unsigned nr = from; nr < to; nr++) {
-        while ((taken[nr - from] = weir_percpu_detach(cache->paths.loaded, nr)) == NULL)
-            sched_yield(); /* WEIR_PERCPU_LOCK: the slot's holder is about to let go */
-        any |= taken[nr - from] != &weir_percpu_none;
+        objects += unload_spare(cache, nr);
+        if (taken[nr - from] != NULL)
+            objects += unload_detached(cache, nr, taken[nr - from]);
     }
-    if (any)
-        error = await_users(cache, from, to, how);
-    for (unsigned nr = from; nr < to; nr++) {
-        struct weir_magazine *spare = take_spare(cpu_of(cache, nr));
-        size_t n = spare != NULL ? unload(cache, nr, spare) : 0;
-        if (taken[nr - from] != &weir_percpu_none) {
-            account(cache, nr, taken[nr - from]);
-            n += unload(cache, nr, taken[nr - from]);
+    return objects;
+}
+
+/* Those in limbo whose grace period is over, or all of them. */
+static size_t empty_limbo(struct weir_cache *cache, bool all)
+{
+    unsigned nr = weir_percpu_cpu();
+    size_t objects = 0;
+    struct weir_llist_node *first = weir_llist_del_all(&cache->limbo);
+    weir_llist_for_each_entry_safe(magazine, next, first, struct weir_magazine, link) {
+        uint64_t cookie = magazine->cookie;
+        if (!all && !weir_grace_poll(cache->grace, (weir_grace_cookie){cookie})) {
+            weir_llist_add(&magazine->link, &cache->limbo); /* another drain's */
+            continue;
         }
-        if (n != 0)
-            count(cache, nr, WEIR__DRAINED, n);
-        *objects += n;
+        magazine->cookie = magazine->count; /* what it came with is forgotten: nothing to account for */
+        objects += unload_detached(cache, nr, magazine);
     }
+    return objects;
+}
+
+/*
+ * With one grace period for all. While it waits, what it has taken lies in limbo, and not in its hands, so that a fork()
+ * does not wait for it, and loses nothing. Several drains share limbo: who comes first empties it for the others.
+ */
+static int drain_quietly(struct weir_cache *cache, unsigned from, unsigned to, size_t *objects)
+{
+    int error = 0;
+    if (!weir__enter())
+        return EOWNERDEAD;
+    for (unsigned nr = from; nr < to; nr++) {
+        struct weir_magazine *magazine = detach(cache, nr);
+        *objects += unload_spare(cache, nr);
+        if (magazine == NULL)
+            continue;
+        magazine->cookie = weir_grace_start(cache->grace).value;
+        weir_llist_add(&magazine->link, &cache->limbo);
+    }
+    weir__leave();
+    if (!weir_llist_empty(&cache->limbo))
+        error = -weir_grace_wait(cache->grace, weir_grace_start(cache->grace));
+    if (!weir__enter())
+        return EOWNERDEAD;
+    *objects += empty_limbo(cache, false);
+    weir__leave();
     return error;
 }
 
+/* 0, or an errno. */
 static int drain(struct weir_cache *cache, unsigned from, unsigned to, enum weir_drain how, size_t *objects)
 {
-    int error = 0;
-    while (from < to && error == 0) {
+    int error = refuse_drain(cache, how);
+    if (error != 0)
+        return error;
+    if (how == WEIR_DRAIN_QUIET)
+        return drain_quietly(cache, from, to, objects);
+    while (from < to) {
         unsigned n = to - from < DRAIN_AT_ONCE ? to - from : DRAIN_AT_ONCE;
-        error = drain_some(cache, from, from + n, how, objects);
+        if (!weir__enter())
+            return EOWNERDEAD;
+        *objects += drain_at_once(cache, from, from + n);
+        weir__leave();
         from += n;
     }
-    return error;
+    return 0;
 }
 
 size_t weir_cache_drain_cpu(struct weir_cache *cache, unsigned cpu, enum weir_drain how)
 {
     size_t objects = 0;
-    int error = cpu < weir_percpu_nr_cpus() ? refuse_drain(cache, how) : EINVAL;
-    if (error == 0 && !weir__enter())
-        error = EOWNERDEAD;
-    if (error == 0) {
-        error = -drain(cache, cpu, cpu + 1, how, &objects);
-        weir__leave();
-    }
-    errno = error;
+    errno = cpu < weir_percpu_nr_cpus() ? drain(cache, cpu, cpu + 1, how, &objects) : EINVAL;
     return objects;
 }
 
@@ -541,11 +589,8 @@ static size_t drain_depots(struct weir_cache *cache)
 size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain how)
 {
     size_t objects = 0;
-    int error = refuse_drain(cache, how);
-    if (error == 0 && !weir__enter())
-        error = EOWNERDEAD;
-    if (error == 0) {
-        error = -drain(cache, 0, weir_percpu_nr_cpus(), how, &objects);
+    int error = drain(cache, 0, weir_percpu_nr_cpus(), how, &objects);
+    if (error == 0 && weir__enter()) {
         objects += drain_depots(cache);
         weir__leave();
     }
@@ -703,6 +748,7 @@ int weir_cache_destroy(struct weir_cache *cache)
     size_t objects = 0;
     drain(cache, 0, weir_percpu_nr_cpus(), usual_drain(), &objects);
     drain_depots(cache);
+    empty_limbo(cache, true);
     destroy_parts(cache);
     return 0;
 }

@@ -61,6 +61,8 @@ struct weir_cache {
     struct weir__parked parked;
     struct weir__depots depots;
     struct weir__blocks blocks; /* empty magazines */
+    struct weir_llist_head
+        limbo; /* taken out of slots by WEIR_DRAIN_QUIET; each waits for the grace period of its cookie */
     struct weir__deferred deferred;
     uint32_t decay_armed
         WEIR_ALIGNED(WEIR_LINE_PAIR); /* the helper thread knows that there is something to decay */

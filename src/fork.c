@@ -188,6 +188,8 @@ static void prepare(void)
     sigfillset(&everything);
     pthread_sigmask(SIG_SETMASK, &everything, &signals);
     pthread_mutex_lock(&mutex);
+    weir__grace_stop_periods(deadline -
+                             WEIR_FORK_MILLISECONDS / 2); /* readers may have to get through the gate first */
     ready = weir__grace_stop_sweeps(deadline);
     if (weir__usable()) {
         forking_here = true;
@@ -198,7 +200,6 @@ static void prepare(void)
         sched_yield();
     }
     ready = ready && park_all(deadline);
-    weir__grace_stop_periods(deadline);
 }
 
 static void in_parent(void)

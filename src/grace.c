@@ -48,8 +48,9 @@ struct weir_grace {
     uint32_t running;        /* the helper is in a grace period */
     uint32_t hold;           /* it must not begin one; its futex then */
     uint32_t unproven;       /* a child's first grace period has not ended yet */
-    bool was_online,
-        has_mutex; /* while the process forks: the thread that does so was a reader, has `mutex` */
+    bool dead;               /* a child's, that can have no grace periods */
+    /* While the process forks: the thread that does so was a reader; has `mutex`; the source survives it. */
+    bool was_online, has_mutex, survives;
 };
 
 static pthread_mutex_t sources_mutex = PTHREAD_MUTEX_INITIALIZER; /* protects `sources` */
@@ -76,7 +77,8 @@ static void wake_helper(struct weir_grace *grace, uint32_t depth)
     if (resting != GONE) {
         weir_xchg_acq_rel(&grace->rest, (uint32_t)AWAKE);
         weir__futex_wake_all(&grace->rest);
-    } else if (weir_cas_acq_rel(&grace->rest, &resting, (uint32_t)AWAKE) && start_helper(grace) != 0) {
+    } else if (!grace->dead && weir_cas_acq_rel(&grace->rest, &resting, (uint32_t)AWAKE) &&
+               start_helper(grace) != 0) {
         weir_xchg_acq_rel(&grace->rest,
                           (uint32_t)GONE); /* who waits tries again, and gives up after a while */
     }
@@ -137,7 +139,7 @@ int weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
         }
         /* In a child, where the source may be waiting for readers that are no more. */
         uint64_t now = weir__milliseconds();
-        if (now >= deadline) {
+        if (now >= deadline || grace->dead) {
             error = -EOWNERDEAD;
             break;
         }
@@ -349,13 +351,24 @@ void weir__grace_check_reader(const struct weir_grace *grace, const char *functi
 
 /* --- fork(): called by fork.c, one after the other, in the thread that forks --- */
 
+void weir__grace_stop_periods(uint64_t deadline)
+{
+    pthread_mutex_lock(&sources_mutex);
+    for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
+        grace->survives =
+            grace->source.survives_fork == NULL || grace->source.survives_fork(grace->source.arg);
+        grace->was_online = go_offline(grace); /* it may be us who is waited for */
+        /* Read-modify-writes, like the helper's: either it finds `hold`, or we find it running. */
+        weir_xchg_acq_rel(&grace->hold, 1u);
+        while (weir_fetch_add_acq_rel(&grace->running, 0u) != 0 && weir__milliseconds() < deadline)
+            sched_yield();
+    }
+}
+
 bool weir__grace_stop_sweeps(uint64_t deadline)
 {
     bool stopped = true;
-    pthread_mutex_lock(&sources_mutex);
     for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
-        /* What is waited for from now on may wait for a grace period. */
-        grace->was_online = go_offline(grace);
         while (!(grace->has_mutex = pthread_mutex_trylock(&grace->mutex) == 0) &&
                weir__milliseconds() < deadline)
             sched_yield();
@@ -364,26 +377,19 @@ bool weir__grace_stop_sweeps(uint64_t deadline)
     return stopped;
 }
 
-void weir__grace_stop_periods(uint64_t deadline)
-{
-    for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
-        /* Read-modify-writes, like the helper's: either it finds `hold`, or we find it running. */
-        weir_xchg_acq_rel(&grace->hold, 1u);
-        while (weir_fetch_add_acq_rel(&grace->running, 0u) != 0 && weir__milliseconds() < deadline)
-            sched_yield();
-    }
-}
-
-/* The child is alone. The helper is gone, perhaps out of the middle of a grace period; that is over, since all readers
- * but this thread are gone, and this one has been offline. */
+/* The child is alone, the helper is gone. Where readers can go offline, this thread did, and the others are no more: every
+ * grace period that was asked for is over. */
 static void revive(struct weir_grace *grace)
 {
     if (!grace->has_mutex)
         pthread_mutex_init(&grace->mutex, NULL); /* its holder is gone */
     grace->count = (grace->count + 1) & ~UINT64_C(1);
+    if (grace->source.reader_offline != NULL && before(grace->count, grace->requested))
+        grace->count = grace->requested;
     grace->running = 0;
     grace->rest = GONE;
     grace->unproven = 1;
+    grace->dead |= !grace->survives;
 }
 
 void weir__grace_go_on(bool in_child)

@@ -29,11 +29,11 @@ void weir__grace_kick(struct weir_grace *grace);
 /* Stops the program with a message unless the calling thread is an online reader, as far as the source can tell. */
 void weir__grace_check_reader(const struct weir_grace *grace, const char *function);
 
-/* fork(), see fork.h. Until the deadline, in weir__milliseconds(): no more sweeps (false: not in time); no more grace
- * periods. And all goes on; in the child, with a new helper thread as soon as one is needed. The calling thread is
- * offline meanwhile. */
-bool weir__grace_stop_sweeps(uint64_t deadline);
+/* fork(), see fork.h, in this order. No more grace periods, and no more sweeps (false: one did not end in time), until
+ * the deadline, in weir__milliseconds(). And all goes on; in the child, with a new helper thread as soon as one is
+ * needed. The calling thread is offline meanwhile. */
 void weir__grace_stop_periods(uint64_t deadline);
+bool weir__grace_stop_sweeps(uint64_t deadline);
 void weir__grace_go_on(bool in_child);
 
 #endif /* WEIR_SRC_GRACE_H */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <urcu/urcu-qsbr.h>
+#include <urcu/static/urcu-qsbr.h> /* only what a reader's record looks like */
 
 #include "fork.h"
 
@@ -35,6 +36,25 @@ static bool reader_is_online(void *arg)
     return urcu_qsbr_read_ongoing();
 }
 
+/*
+ * In a child the records of other readers stay in liburcu's list, which lies in the memory of their threads' stacks: it
+ * would be waited for them, or, once that memory is used again, worse. So: is there any other? The list is a ring through
+ * its head; if we are its only member, we have the head on both sides. Who is not on it is put there for a moment.
+ */
+static bool survives_fork(void *arg)
+{
+    (void)arg;
+    bool registered = urcu_qsbr_reader.registered;
+    if (!registered)
+        urcu_qsbr_register_thread();
+    /* Relaxed: others may come and go; the rule asks them not to. */
+    bool alone =
+        weir_load_relaxed(&urcu_qsbr_reader.node.next) == weir_load_relaxed(&urcu_qsbr_reader.node.prev);
+    if (!registered)
+        urcu_qsbr_unregister_thread();
+    return alone;
+}
+
 /* One for the process: liburcu-qsbr has one set of readers. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct weir_grace *shared;
@@ -62,7 +82,8 @@ int weir_grace_qsbr(struct weir_grace **grace)
                                                     .synchronize = synchronize,
                                                     .reader_offline = reader_offline,
                                                     .reader_online = reader_online,
-                                                    .reader_is_online = reader_is_online};
+                                                    .reader_is_online = reader_is_online,
+                                                    .survives_fork = survives_fork};
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int error = 0;
 

@@ -247,7 +247,8 @@ WEIR_API size_t weir_cache_decay(struct weir_cache *cache);
 WEIR_API size_t weir_cache_shrink(struct weir_cache *cache);
 
 /*
- * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were. 0,
+ * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were (of several
+ * quiet drains at the same time, one may give back and count what another one took). 0,
  * with errno set, if `how` cannot be done: EINVAL for a CPU that does not exist or a value that is none of
  * enum weir_drain; ENOTSUP for WEIR_DRAIN_QUIET in a cache without registered_users, for WEIR_DRAIN_LOCK in
  * mode WEIR_PERCPU_RSEQ, and for WEIR_DRAIN_EXPEDITED in mode WEIR_PERCPU_LOCK; EOWNERDEAD if weir_cache_usable() is
@@ -258,7 +259,7 @@ WEIR_API size_t weir_cache_shrink(struct weir_cache *cache);
 WEIR_API size_t weir_cache_drain_cpu(struct weir_cache *cache, unsigned cpu, enum weir_drain how);
 
 /*
- * The same for every CPU, and for the depots. WEIR_DRAIN_QUIET waits for one grace period per 64 CPUs.
+ * The same for every CPU, and for the depots. WEIR_DRAIN_QUIET waits for one grace period for all of them.
  *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
  */
 WEIR_API size_t weir_cache_drain_all(struct weir_cache *cache, enum weir_drain how);

@@ -51,10 +51,14 @@ struct weir_grace_source {
     void *arg;
     /* Is the calling thread a reader that would hold up a grace period now? For checked builds; NULL: cannot tell. */
     bool (*reader_is_online)(void *arg);
+    /* Called in a thread that is about to fork(): will synchronize work in the child? There, this thread is alone. NULL: it
+     * will. */
+    bool (*survives_fork)(void *arg);
 };
 
 /*
- * The process's liburcu-qsbr as a source. Every caller gets the same one; give it back with weir_grace_put().
+ * The process's liburcu-qsbr as a source. Every caller gets the same one; give it back with weir_grace_put(). It survives
+ * fork() if no other thread is a registered reader then: that is liburcu's own rule.
  * 0; -ENOMEM or -EAGAIN if the helper thread cannot be started.
  *   Progress: may block.  Callers: any thread, not a signal handler.
  *   Ordering: none.       Memory: allocates the first time; -ENOMEM.
@@ -101,8 +105,8 @@ WEIR_API bool weir_grace_poll(const struct weir_grace *grace, weir_grace_cookie 
 
 /*
  * Returns when it is over. A reader (liburcu-qsbr: registered and online) is put offline meanwhile, so
- * whatever references it holds end here. 0; in a child of fork(), -EOWNERDEAD if its first grace period has not ended
- * within a second: see docs/grace.md.
+ * whatever references it holds end here. 0; in a child of fork(), -EOWNERDEAD if the source does not survive that, or if
+ * the child's first grace period has not ended within a second: see docs/grace.md.
  *   Progress: may block.
  *   Callers: any thread; not a signal handler, not inside a read-side critical section, not a function that
  *   weir calls to free objects.
