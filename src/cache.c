@@ -717,7 +717,7 @@ int weir__cache_create(struct weir_cache **result, const struct weir_cache_confi
         cache->client = (struct weir__grace_client){.wish = wish, .sweep = sweep};
         weir__grace_register(cache->grace, &cache->client);
     }
-    weir__parked_register(&cache->parked, cache->paths.loaded, &cache->cpus[0].parked);
+    weir__guarded_register(&cache->guarded, cache->paths.loaded);
     *result = cache;
     return 0;
 }
@@ -741,7 +741,7 @@ int weir_cache_destroy(struct weir_cache *cache)
     int error = weir__deferred_barrier(&cache->deferred);
     if (error != 0)
         return error;
-    weir__parked_unregister(&cache->parked);
+    weir__guarded_unregister(&cache->guarded);
     if (cache->decays != 0)
         weir__grace_unregister(cache->grace, &cache->client);
     weir__deferred_destroy(&cache->deferred);

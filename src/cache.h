@@ -39,10 +39,9 @@ struct weir__cache_counts {
 /* What one CPU has. */
 struct weir__cache_cpu {
     struct weir_percpu_slot loaded;
-    struct weir_magazine *spare;  /* NULL: none. Belongs to whoever exchanges it out */
-    struct weir_magazine *parked; /* what was loaded, while the process forks: fork.h */
-    uint64_t exchanges;           /* refills and flushes at the last decay */
-    uint32_t domain;              /* whose depot it uses */
+    struct weir_magazine *spare; /* NULL: none. Belongs to whoever exchanges it out */
+    uint64_t exchanges;          /* refills and flushes at the last decay */
+    uint32_t domain;             /* whose depot it uses */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
 
@@ -58,7 +57,7 @@ struct weir_cache {
     unsigned decay_percent;
     struct weir_grace *grace;
     struct weir__grace_client client;
-    struct weir__parked parked;
+    struct weir__guarded guarded;
     struct weir__depots depots;
     struct weir__blocks blocks; /* empty magazines */
     struct weir_llist_head

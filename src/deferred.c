@@ -272,13 +272,13 @@ int weir__deferred_init(struct weir__deferred *deferred)
     deferred->backlog = BACKLOG_OBJECTS / WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes) + 2;
     deferred->client = (struct weir__grace_client){.wish = wish, .sweep = sweep};
     weir__grace_register(deferred->grace, &deferred->client);
-    weir__parked_register(&deferred->parked, &deferred->cpus[0].slot, &deferred->cpus[0].parked);
+    weir__guarded_register(&deferred->guarded, &deferred->cpus[0].slot);
     return 0;
 }
 
 void weir__deferred_destroy(struct weir__deferred *deferred)
 {
-    weir__parked_unregister(&deferred->parked);
+    weir__guarded_unregister(&deferred->guarded);
     weir__grace_unregister(deferred->grace, &deferred->client);
     weir_percpu_free(deferred->cpus);
 }

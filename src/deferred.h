@@ -40,7 +40,6 @@ struct weir__deferred_cpu {
     uint64_t reclaimed;                /* magazines that left */
     uint64_t objects;                  /* objects in them */
     uint64_t sealed;                   /* objects in magazines that were sealed here; outside the flag */
-    struct weir_magazine *parked;      /* what was in the slot, while the process forks */
     uint64_t swept;                    /* `installed` at the last sweep; only the helper thread uses it */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
@@ -57,7 +56,7 @@ struct weir__deferred {
     void (*also_sweep)(void *arg);
     bool (*also_pending)(void *arg);
     struct weir__grace_client client;
-    struct weir__parked parked;
+    struct weir__guarded guarded;
     size_t backlog; /* magazines pending on a CPU at which adding one yields */
 };
 

@@ -92,78 +92,74 @@ static bool nobody_inside(void)
 /* --- the slots --- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* protects `all` */
-static struct weir__parked *all;
+static struct weir__guarded *all;
 
-static struct weir_percpu_slot *slot_of(const struct weir__parked *parked, unsigned cpu)
+static struct weir_percpu_slot *slot_of(const struct weir__guarded *guarded, unsigned cpu)
 {
-    return (struct weir_percpu_slot *)(void *)((char *)parked->slots + (size_t)cpu * WEIR_PERCPU_STRIDE);
+    return (struct weir_percpu_slot *)(void *)((char *)guarded->slots + (size_t)cpu * WEIR_PERCPU_STRIDE);
 }
 
-static struct weir_magazine **place_of(const struct weir__parked *parked, unsigned cpu)
+static void unlock_slots(const struct weir__guarded *guarded, unsigned nr_cpus)
 {
-    return (struct weir_magazine **)(void *)((char *)parked->place + (size_t)cpu * WEIR_PERCPU_STRIDE);
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        weir_store_release(&slot_of(guarded, cpu)->busy, 0u); /* it is the slot's lock */
 }
 
-/* Takes all magazines out of their slots. False if a slot's holder (WEIR_PERCPU_LOCK) does not let go in time. */
-static bool park_all(uint64_t deadline)
+/* Locks those of each CPU; false, with none locked, if one's holder does not let go in time. */
+static bool lock_slots(const struct weir__guarded *guarded, uint64_t deadline)
 {
-    for (struct weir__parked *parked = all; parked != NULL; parked = parked->next)
-        for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++)
-            while ((*place_of(parked, cpu) = weir_percpu_detach(parked->slots, cpu)) == NULL) {
-                if (weir__milliseconds() >= deadline)
-                    return false;
-                sched_yield();
+    for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++)
+        while (weir_xchg_acquire(&slot_of(guarded, cpu)->busy, 1u) != 0) {
+            if (weir__milliseconds() >= deadline) {
+                unlock_slots(guarded, cpu);
+                return false;
             }
-    if (all != NULL)
-        weir_percpu_settle();
+            sched_yield();
+        }
     return true;
 }
 
-/* Puts a magazine back into a slot that nobody else has put one into: those who could wait at the gate. */
-static void put_back(struct weir_percpu_slot *slot, struct weir_magazine *magazine, bool in_child)
+/* For WEIR_PERCPU_LOCK: all of them or none. */
+static bool lock_all(uint64_t deadline)
 {
-    if (weir_percpu_mode() == WEIR_PERCPU_RSEQ) {
-        weir_store_release(&slot->magazine, magazine); /* pairs with the next exchange or detach */
-        return;
-    }
-    /* Acquire and release: it is the slot's lock. In the child, whoever held it is gone. */
-    while (!in_child && weir_xchg_acquire(&slot->busy, 1u) != 0)
-        sched_yield();
-    slot->locked = magazine;
-    weir_store_release(&slot->busy, 0u);
-}
-
-/* What was not parked (NULL) is where it was, or, in the child, lost. */
-static void unpark_all(bool in_child, bool usable)
-{
-    for (struct weir__parked *parked = all; parked != NULL; parked = parked->next)
-        for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++) {
-            struct weir_magazine **place = place_of(parked, cpu);
-            if (!usable)
-                put_back(slot_of(parked, cpu), &weir_percpu_none, in_child);
-            else if (*place != NULL)
-                put_back(slot_of(parked, cpu), *place, in_child);
-            *place = NULL;
+    for (struct weir__guarded *guarded = all; guarded != NULL; guarded = guarded->next)
+        if (!lock_slots(guarded, deadline)) {
+            for (struct weir__guarded *locked = all; locked != guarded; locked = locked->next)
+                unlock_slots(locked, weir_percpu_nr_cpus());
+            return false;
         }
+    return true;
 }
 
-void weir__parked_register(struct weir__parked *parked, struct weir_percpu_slot *slots,
-                           struct weir_magazine **place)
+static void unlock_all(void)
+{
+    for (struct weir__guarded *guarded = all; guarded != NULL; guarded = guarded->next)
+        unlock_slots(guarded, weir_percpu_nr_cpus());
+}
+
+/* In a child that cannot use anything: what is in the slots is lost. */
+static void empty_all(void)
+{
+    for (struct weir__guarded *guarded = all; guarded != NULL; guarded = guarded->next)
+        weir_percpu_slots_init(guarded->slots);
+}
+
+void weir__guarded_register(struct weir__guarded *guarded, struct weir_percpu_slot *slots)
 {
     weir__fork_init();
     pthread_mutex_lock(&mutex);
-    *parked = (struct weir__parked){all, slots, place};
-    all = parked;
+    *guarded = (struct weir__guarded){all, slots};
+    all = guarded;
     pthread_mutex_unlock(&mutex);
 }
 
-void weir__parked_unregister(struct weir__parked *parked)
+void weir__guarded_unregister(struct weir__guarded *guarded)
 {
     pthread_mutex_lock(&mutex);
-    struct weir__parked **link = &all;
-    while (*link != parked)
+    struct weir__guarded **link = &all;
+    while (*link != guarded)
         link = &(*link)->next;
-    *link = parked->next;
+    *link = guarded->next;
     pthread_mutex_unlock(&mutex);
 }
 
@@ -199,13 +195,15 @@ static void prepare(void)
         ready = weir__milliseconds() < deadline;
         sched_yield();
     }
-    ready = ready && park_all(deadline);
+    if (weir_percpu_mode() == WEIR_PERCPU_LOCK)
+        ready = ready && lock_all(deadline);
 }
 
 static void in_parent(void)
 {
     weir__grace_go_on(false);
-    unpark_all(false, true);
+    if (ready && weir_percpu_mode() == WEIR_PERCPU_LOCK)
+        unlock_all();
     if (weir__usable())
         open_gate(OPEN);
     pthread_mutex_unlock(&mutex);
@@ -219,7 +217,10 @@ static void in_child(void)
     stripes[stripe].entered = depth != 0;
     weir__grace_go_on(true);
     bool usable = ready && weir__usable();
-    unpark_all(true, usable);
+    if (!usable)
+        empty_all();
+    else if (weir_percpu_mode() == WEIR_PERCPU_LOCK)
+        unlock_all();
     open_gate(usable ? OPEN : UNUSABLE);
     pthread_mutex_unlock(&mutex);
     pthread_sigmask(SIG_SETMASK, &signals, NULL);

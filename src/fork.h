@@ -2,13 +2,14 @@
 /*
  * fork.h - makes fork() safe in a process with many threads.
  *
- * fork() copies one page after the other while other threads go on. What a thread moves from a page that was not yet
- * copied to one that was is in the copy twice, or not at all: a child that went on with such a copy would hand objects
- * out twice. So for the time of the fork nobody else may move anything:
+ * The child is a copy of the process at one instant, as far as each thread can tell: one that writes to a page that has
+ * been copied already faults, and waits for the end of the fork. But the copy has only one thread. What the others had in
+ * their hands is lost there, and what they had locked stays locked. So nobody must be in the middle of anything:
  *
  *     slow paths    enter and leave through a gate. It is closed, and those that are inside are waited for. Whoever
- *                   comes meanwhile waits: fork() would make it wait anyway, at its first page fault
- *     fast paths    find empty slots: the loaded magazines are parked, and go back when it is done
+ *                   comes meanwhile waits
+ *     fast paths    may go on in WEIR_PERCPU_RSEQ, where a sequence has not happened before its last instruction. In
+ *                   WEIR_PERCPU_LOCK the slots are locked
  *     helper        is not in the middle of a grace period, nor of a sweep
  *
  * All of that within a second. If it cannot be had, because a slow path is held up in a backend that waits for the very
@@ -33,16 +34,14 @@ void weir__leave(void);
 /* False in a child that cannot use anything. */
 bool weir__usable(void);
 
-/* Slots whose magazines are parked in a word of their own in each CPU's bytes while the process forks. */
-struct weir__parked {
-    struct weir__parked *next;
+/* Slots that belong to a cache or the like. */
+struct weir__guarded {
+    struct weir__guarded *next;
     struct weir_percpu_slot *slots;
-    struct weir_magazine **place; /* CPU 0's */
 };
 
-void weir__parked_register(struct weir__parked *parked, struct weir_percpu_slot *slots,
-                           struct weir_magazine **place);
-void weir__parked_unregister(struct weir__parked *parked);
+void weir__guarded_register(struct weir__guarded *guarded, struct weir_percpu_slot *slots);
+void weir__guarded_unregister(struct weir__guarded *guarded);
 
 /* Has fork() taken care of from now on. May block, the first time. */
 void weir__fork_init(void);

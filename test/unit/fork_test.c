@@ -68,6 +68,16 @@ static void *work(void *arg)
         urcu_qsbr_register_thread();
     while (weir_load_relaxed(&stop) == 0) {
         uint64_t dice = fixture_random(&random);
+        /* For a while only on the fast path, which nobody stops at a gate. */
+        for (unsigned i = 0; (dice >> 30 & 15) == 0 && i < 20000 && weir_load_relaxed(&stop) == 0; i++) {
+            void *object = weir_cache_alloc(cache);
+            if (object != NULL)
+                weir_cache_free(cache, backend_disown(backend_own(&backend, object)));
+            if (workers_are_readers) {
+                weir_grace_annotate_quiescent();
+                urcu_qsbr_quiescent_state();
+            }
+        }
         size_t want = dice >> 8 & 15;
         if ((dice & 1) != 0 && n + want <= 3 * CAPACITY) {
             size_t got = weir_cache_alloc_bulk(cache, want, held + n);
