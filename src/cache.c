@@ -77,12 +77,7 @@ static void depot_keep(struct weir_cache *cache, unsigned nr, struct weir_magazi
         weir__blocks_put(&cache->blocks, nr, magazine);
         return;
     }
-    weir__depot_keep(&cache->depots, cpu_of(cache, nr)->domain, magazine);
-    /* Is the helper thread still awake for decay? A read-modify-write that changes nothing: if the helper's, when it
-     * stops being interested, comes later in the order of this word, it sees the magazine. If it came before, we see
-     * that. The depot's line is at hand, so is this. */
-    if (cache->decays && weir_fetch_add_acq_rel(&cache->decay_armed, 0u) == 0 &&
-        weir_xchg_acq_rel(&cache->decay_armed, 1u) == 0)
+    if (weir__depot_keep(&cache->depots, cpu_of(cache, nr)->domain, magazine) && cache->decays != 0)
         weir__grace_kick(cache->grace);
 }
 
@@ -95,17 +90,6 @@ static void depot_put(struct weir_cache *cache, unsigned nr, struct weir_magazin
     } else {
         depot_keep(cache, nr, magazine);
     }
-}
-
-static struct weir_magazine *depot_get(struct weir_cache *cache, unsigned nr)
-{
-    bool stolen;
-    struct weir_magazine *magazine = weir__depot_get(&cache->depots, cpu_of(cache, nr)->domain, &stolen);
-    if (magazine != NULL)
-        count(cache, nr, WEIR__DEPOT_HITS, 1);
-    if (stolen)
-        count(cache, nr, WEIR__STOLEN, 1);
-    return magazine;
 }
 
 static void depot_reclaim(void *arg, struct weir_magazine *magazine)
@@ -156,21 +140,27 @@ static struct weir_magazine *take_spare(struct weir__cache_cpu *cpu)
     return weir_xchg_acq_rel(&cpu->spare, NULL);
 }
 
-/* A magazine with at least one object: the spare or one of a depot's. Never calls the backend. */
-static struct weir_magazine *take_stocked(struct weir_cache *cache, unsigned nr)
+/* A magazine with at least one object, and where it came from: the spare or one of a depot's. Never calls the
+ * backend. */
+static struct weir_magazine *take_stocked(struct weir_cache *cache, unsigned nr, enum weir__count *from)
 {
+    bool stolen;
     struct weir_magazine *magazine = take_spare(cpu_of(cache, nr));
+    *from = WEIR__FROM_SPARE;
     if (magazine != NULL && magazine->count != 0)
         return magazine;
     if (magazine != NULL)
         weir__blocks_put(&cache->blocks, nr, magazine);
-    return depot_get(cache, nr);
+    magazine = weir__depot_get(&cache->depots, cpu_of(cache, nr)->domain, &stolen);
+    *from = stolen ? WEIR__FROM_OTHER_DEPOT : WEIR__FROM_DEPOT;
+    return magazine;
 }
 
 /* A magazine full of fresh objects from the backend. */
-static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr)
+static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr, enum weir__count *from)
 {
     struct weir_magazine *magazine = weir__blocks_get(&cache->blocks, nr, true);
+    *from = WEIR__FROM_BACKEND;
     if (magazine == NULL)
         return NULL;
     size_t got = backend_alloc(cache, nr, magazine->capacity, weir_magazine_objects(magazine));
@@ -184,20 +174,20 @@ static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr)
 /* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace period
  * without anybody looking; a fresh one; and as a last resort, one that has come back on any CPU, as often as that
  * helps: others may be faster. */
-static struct weir_magazine *take_any(struct weir_cache *cache, unsigned nr)
+static struct weir_magazine *take_any(struct weir_cache *cache, unsigned nr, enum weir__count *from)
 {
-    struct weir_magazine *magazine = take_stocked(cache, nr);
+    struct weir_magazine *magazine = take_stocked(cache, nr, from);
+    if (magazine == NULL && weir__deferred_reap(&cache->deferred, nr, 1) != 0)
+        magazine = take_stocked(cache, nr, from);
     if (magazine != NULL)
-        return magazine;
-    if (weir__deferred_reap(&cache->deferred, nr, 1) != 0 && (magazine = take_stocked(cache, nr)) != NULL)
         return magazine;
     count(cache, nr, WEIR__DEPOT_MISSES, 1);
     weir__depot_missed(&cache->depots, cpu_of(cache, nr)->domain);
-    magazine = take_fresh(cache, nr);
+    magazine = take_fresh(cache, nr, from);
     while (magazine == NULL && weir__deferred_reap_any(&cache->deferred)) {
-        magazine = take_stocked(cache, nr);
+        magazine = take_stocked(cache, nr, from);
         if (magazine == NULL) /* what came back was over the depot's limit, and is the backend's */
-            magazine = take_fresh(cache, nr);
+            magazine = take_fresh(cache, nr, from);
     }
     return magazine;
 }
@@ -215,20 +205,25 @@ static struct weir_magazine *take_roomy(struct weir_cache *cache, unsigned nr)
 
 /* --- alloc --- */
 
+/* Without a magazine: either none can be had, or the backend has nothing. The first can be done without. */
+static size_t alloc_directly(struct weir_cache *cache, unsigned nr, size_t n, void *objects[])
+{
+    size_t got = backend_alloc(cache, nr, n, objects);
+    count(cache, nr, WEIR__SLOW_ALLOCS, got);
+    return got;
+}
+
 static void *alloc_slow(struct weir_cache *cache)
 {
     unsigned nr = weir_percpu_cpu();
-    struct weir_magazine *magazine = take_any(cache, nr);
+    enum weir__count from;
+    struct weir_magazine *magazine = take_any(cache, nr, &from);
     void *object;
-    if (magazine ==
-        NULL) /* either none to be had, or the backend has nothing: the first can be done without */
-        object = backend_alloc(cache, nr, 1, &object) != 0 ? object : NULL;
-    else {
-        object = weir_magazine_get(magazine);
-        count(cache, nr, WEIR__REFILLS, 1);
-        load_or_put(cache, nr, magazine);
-    }
-    count(cache, nr, WEIR__SLOW_ALLOCS, object != NULL);
+    if (magazine == NULL)
+        return alloc_directly(cache, nr, 1, &object) != 0 ? object : NULL;
+    object = weir_magazine_get(magazine);
+    count(cache, nr, from, 1);
+    load_or_put(cache, nr, magazine);
     return object;
 }
 
@@ -249,11 +244,11 @@ void *weir_cache_alloc_nolock(struct weir_cache *cache)
     if (object != NULL || !weir__enter())
         return object;
     unsigned nr = weir_percpu_cpu();
-    struct weir_magazine *magazine = take_stocked(cache, nr);
+    enum weir__count from;
+    struct weir_magazine *magazine = take_stocked(cache, nr, &from);
     if (magazine != NULL) {
         object = weir_magazine_get(magazine);
-        count(cache, nr, WEIR__REFILLS, 1);
-        count(cache, nr, WEIR__SLOW_ALLOCS, 1);
+        count(cache, nr, from, 1);
         magazine = load(cache, nr, magazine);
         if (magazine != NULL)
             depot_keep(cache, nr, magazine); /* whatever the limit: the backend must not be called */
@@ -268,18 +263,17 @@ static size_t alloc_bulk_slow(struct weir_cache *cache, size_t n, void *objects[
     size_t got = 0;
     while (got < n) {
         unsigned nr = weir_percpu_cpu();
-        struct weir_magazine *magazine = take_any(cache, nr);
-        if (magazine == NULL) {
-            size_t last = backend_alloc(cache, nr, n - got, objects + got);
-            count(cache, nr, WEIR__SLOW_ALLOCS, last);
-            return got + last;
-        }
+        enum weir__count from;
+        struct weir_magazine *magazine = take_any(cache, nr, &from);
+        if (magazine == NULL)
+            return got + alloc_directly(cache, nr, n - got, objects + got);
         size_t share = n - got < magazine->count ? n - got : magazine->count;
         magazine->count -= (uint32_t)share;
         memcpy(objects + got, weir_magazine_objects(magazine) + magazine->count, share * sizeof objects[0]);
         got += share;
-        count(cache, nr, WEIR__REFILLS, 1);
-        count(cache, nr, WEIR__SLOW_ALLOCS, share);
+        count(cache, nr, from, 1);
+        if (share > 1)
+            count(cache, nr, WEIR__SLOW_ALLOCS, share - 1);
         load_or_put(cache, nr, magazine);
     }
     return got;
@@ -302,8 +296,8 @@ static void free_slow(struct weir_cache *cache, void *object)
 {
     unsigned nr = weir_percpu_cpu();
     struct weir_magazine *magazine = take_roomy(cache, nr);
-    count(cache, nr, WEIR__SLOW_FREES, 1);
     if (magazine == NULL) {
+        count(cache, nr, WEIR__SLOW_FREES, 1);
         backend_free(cache, nr, 1, &object);
         return;
     }
@@ -339,7 +333,8 @@ static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objec
         magazine->count += (uint32_t)share;
         n -= share;
         count(cache, nr, WEIR__FLUSHES, 1);
-        count(cache, nr, WEIR__SLOW_FREES, share);
+        if (share > 1)
+            count(cache, nr, WEIR__SLOW_FREES, share - 1);
         load_or_put(cache, nr, magazine);
     }
 }
@@ -387,8 +382,9 @@ static void collect_idle_spares(struct weir_cache *cache)
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++) {
         struct weir__cache_cpu *cpu = cpu_of(cache, nr);
         const uint64_t *counts = cache->counts[nr].count;
-        uint64_t exchanges =
-            weir_load_relaxed(&counts[WEIR__REFILLS]) + weir_load_relaxed(&counts[WEIR__FLUSHES]);
+        uint64_t exchanges = 0;
+        for (size_t i = WEIR__FROM_SPARE; i <= WEIR__FLUSHES; i++)
+            exchanges += weir_load_relaxed(&counts[i]);
         /* Relaxed: two that decay at the same time may both find it idle, or neither; one of them gets the spare. */
         bool idle = weir_load_relaxed(&cpu->exchanges) == exchanges;
         weir_store_relaxed(&cpu->exchanges, exchanges);
@@ -427,16 +423,7 @@ static struct weir_cache *of_client(struct weir__grace_client *client)
 static unsigned wish(struct weir__grace_client *client)
 {
     struct weir_cache *cache = of_client(client);
-    if (weir_load_relaxed(&cache->decay_armed) == 0) /* relaxed: whoever sets it kicks the helper then */
-        return 0;
-    if (!weir__depots_settled(&cache->depots))
-        return cache->decays;
-    /* Not interested any more; unless something has come in meanwhile: see depot_keep(). */
-    weir_xchg_acq_rel(&cache->decay_armed, 0u);
-    if (weir__depots_settled(&cache->depots))
-        return 0;
-    weir_xchg_acq_rel(&cache->decay_armed, 1u);
-    return cache->decays;
+    return weir__depots_watch(&cache->depots) ? cache->decays : 0;
 }
 
 static void sweep(struct weir__grace_client *client)

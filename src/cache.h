@@ -10,17 +10,18 @@
 #include "grace.h"
 #include "weir/cache.h"
 
-/* What the counts of struct weir_cache_stats are made of. */
+/* What the counts of struct weir_cache_stats are made of. As few as can be: each costs a read-modify-write. */
 enum weir__count {
     WEIR__FAST_ALLOCS,
     WEIR__FAST_FREES,
-    WEIR__SLOW_ALLOCS,
-    WEIR__SLOW_FREES,
-    WEIR__REFILLS,
-    WEIR__DEPOT_HITS,
-    WEIR__STOLEN,
+    WEIR__FROM_SPARE, /* refills, by where the magazine came from */
+    WEIR__FROM_DEPOT,
+    WEIR__FROM_OTHER_DEPOT,
+    WEIR__FROM_BACKEND,
     WEIR__DEPOT_MISSES,
     WEIR__FLUSHES,
+    WEIR__SLOW_ALLOCS, /* objects beyond the one that each refill hands out */
+    WEIR__SLOW_FREES,  /* ... that each flush takes in */
     WEIR__SPILLS,
     WEIR__ALLOCATED,
     WEIR__ALLOC_CALLS,

@@ -7,33 +7,35 @@
 
 #include "cache.h"
 
-/* Where each count goes. */
-static const size_t offset_of[WEIR__COUNTS] = {
-    [WEIR__FAST_ALLOCS] = offsetof(struct weir_cache_stats, fast_allocs),
-    [WEIR__FAST_FREES] = offsetof(struct weir_cache_stats, fast_frees),
-    [WEIR__SLOW_ALLOCS] = offsetof(struct weir_cache_stats, slow_allocs),
-    [WEIR__SLOW_FREES] = offsetof(struct weir_cache_stats, slow_frees),
-    [WEIR__REFILLS] = offsetof(struct weir_cache_stats, refills),
-    [WEIR__DEPOT_HITS] = offsetof(struct weir_cache_stats, depot_hits),
-    [WEIR__STOLEN] = offsetof(struct weir_cache_stats, stolen),
-    [WEIR__DEPOT_MISSES] = offsetof(struct weir_cache_stats, depot_misses),
-    [WEIR__FLUSHES] = offsetof(struct weir_cache_stats, flushes),
-    [WEIR__SPILLS] = offsetof(struct weir_cache_stats, spills),
-    [WEIR__ALLOCATED] = offsetof(struct weir_cache_stats, allocated),
-    [WEIR__ALLOC_CALLS] = offsetof(struct weir_cache_stats, alloc_calls),
-    [WEIR__FREED] = offsetof(struct weir_cache_stats, freed),
-    [WEIR__FREE_CALLS] = offsetof(struct weir_cache_stats, free_calls),
-    [WEIR__DECAYED] = offsetof(struct weir_cache_stats, decayed),
-    [WEIR__DRAINED] = offsetof(struct weir_cache_stats, drained),
-    [WEIR__RCU_WAITS] = offsetof(struct weir_cache_stats, rcu_waits),
-};
+static void add_counts(const struct weir__cache_counts *counts, struct weir_cache_stats *stats)
+{
+    uint64_t n[WEIR__COUNTS];
+    for (size_t i = 0; i < WEIR__COUNTS; i++)
+        n[i] = weir_load_relaxed(&counts->count[i]);
+    uint64_t from_depots = n[WEIR__FROM_DEPOT] + n[WEIR__FROM_OTHER_DEPOT];
+    uint64_t refills = n[WEIR__FROM_SPARE] + from_depots + n[WEIR__FROM_BACKEND];
+    stats->fast_allocs += n[WEIR__FAST_ALLOCS];
+    stats->fast_frees += n[WEIR__FAST_FREES];
+    stats->slow_allocs += n[WEIR__SLOW_ALLOCS] + refills;
+    stats->slow_frees += n[WEIR__SLOW_FREES] + n[WEIR__FLUSHES];
+    stats->refills += refills;
+    stats->depot_hits += from_depots;
+    stats->stolen += n[WEIR__FROM_OTHER_DEPOT];
+    stats->depot_misses += n[WEIR__DEPOT_MISSES];
+    stats->flushes += n[WEIR__FLUSHES];
+    stats->spills += n[WEIR__SPILLS];
+    stats->allocated += n[WEIR__ALLOCATED];
+    stats->alloc_calls += n[WEIR__ALLOC_CALLS];
+    stats->freed += n[WEIR__FREED];
+    stats->free_calls += n[WEIR__FREE_CALLS];
+    stats->decayed += n[WEIR__DECAYED];
+    stats->drained += n[WEIR__DRAINED];
+    stats->rcu_waits += n[WEIR__RCU_WAITS];
+}
 
 static void add_cpu(struct weir_cache *cache, unsigned nr, struct weir_cache_stats *stats)
 {
-    for (size_t i = 0; i < WEIR__COUNTS; i++) {
-        uint64_t *sum = (uint64_t *)(void *)((char *)stats + offset_of[i]);
-        *sum += weir_load_relaxed(&cache->counts[nr].count[i]);
-    }
+    add_counts(&cache->counts[nr], stats);
     /* Acquire: pairs with the exchange that put it there. It may be somebody else's by now; but it stays mapped, and what
      * we read once was true. */
     const struct weir_magazine *spare = weir_load_acquire(&cache->cpus[nr].spare);
@@ -57,7 +59,7 @@ void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats)
     *stats = (struct weir_cache_stats){0};
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
         add_cpu(cache, nr, stats);
-    stats->cached += weir__depots_objects(&cache->depots);
+    stats->cached += weir__depots_objects(&cache->depots, cache->capacity);
     weir__deferred_stats(&cache->deferred, &deferred);
     stats->waiting_objects = deferred.objects;
     stats->limit = weir__depots_limit(&cache->depots) * cache->capacity;

@@ -30,11 +30,21 @@ void weir__depots_destroy(struct weir__depots *depots)
     free(depots->depot);
 }
 
-void weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_magazine *magazine)
+/* Usually it is full, and nothing is to be done. Relaxed: a statistic. */
+static size_t lacks(const struct weir_magazine *magazine)
+{
+    return magazine->capacity - magazine->count;
+}
+
+bool weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_magazine *magazine)
 {
     struct weir__depot *depot = &depots->depot[domain];
-    weir_fetch_add_relaxed(&depot->objects, (size_t)magazine->count); /* relaxed: a statistic */
+    if (lacks(magazine) != 0)
+        weir_fetch_add_relaxed(&depot->missing, lacks(magazine));
     weir_pool_put(&depot->full, &magazine->node);
+    /* A read-modify-write that changes nothing, like the one in weir__depots_watch() that stops watching: if that comes
+     * later in the order of this word, it sees the magazine; if it came before, we see that. */
+    return weir_fetch_add_acq_rel(&depot->watched, 0u) == 0 && weir_xchg_acq_rel(&depot->watched, 1u) == 0;
 }
 
 bool weir__depot_has_room(struct weir__depots *depots, unsigned domain)
@@ -50,7 +60,8 @@ static struct weir_magazine *get_from(struct weir__depot *depot)
 {
     struct weir_magazine *magazine = weir_magazine_of_node(weir_pool_get(&depot->full));
     if (magazine != NULL) {
-        weir_fetch_sub_relaxed(&depot->objects, (size_t)magazine->count); /* relaxed: a statistic */
+        if (lacks(magazine) != 0)
+            weir_fetch_sub_relaxed(&depot->missing, lacks(magazine));
         weir_store_relaxed(&depot->in_use, 1u);
     }
     size_t left = weir_pool_count(&depot->full);
@@ -94,7 +105,8 @@ static struct weir_stack_node *take(struct weir__depot *depot, size_t wanted)
         struct weir_stack_node *node = weir_pool_get(&depot->full);
         if (node == NULL)
             break;
-        weir_fetch_sub_relaxed(&depot->objects, (size_t)weir_magazine_of_node(node)->count);
+        if (lacks(weir_magazine_of_node(node)) != 0)
+            weir_fetch_sub_relaxed(&depot->missing, lacks(weir_magazine_of_node(node)));
         weir_stack_link(node, chain);
         chain = node;
         wanted--;
@@ -129,11 +141,14 @@ struct weir_stack_node *weir__depot_drain(struct weir__depots *depots, unsigned 
     return take(depot, weir_pool_count(&depot->full));
 }
 
-size_t weir__depots_objects(const struct weir__depots *depots)
+size_t weir__depots_objects(const struct weir__depots *depots, size_t capacity)
 {
     size_t objects = 0;
-    for (unsigned i = 0; i < depots->domains; i++)
-        objects += weir_load_relaxed(&depots->depot[i].objects);
+    for (unsigned i = 0; i < depots->domains; i++) {
+        size_t most = weir_pool_count(&depots->depot[i].full) * capacity;
+        size_t missing = weir_load_relaxed(&depots->depot[i].missing);
+        objects += most > missing ? most - missing : 0;
+    }
     return objects;
 }
 
@@ -153,11 +168,25 @@ uint64_t weir__depots_raised(const struct weir__depots *depots)
     return raised;
 }
 
-bool weir__depots_settled(const struct weir__depots *depots)
+static bool settled(const struct weir__depots *depots, const struct weir__depot *depot)
 {
-    for (unsigned i = 0; i < depots->domains; i++)
-        if (weir_pool_count(&depots->depot[i].full) != 0 ||
-            weir_load_relaxed(&depots->depot[i].limit) > depots->base)
-            return false;
-    return true;
+    return weir_pool_count(&depot->full) == 0 && weir_load_relaxed(&depot->limit) <= depots->base;
+}
+
+bool weir__depots_watch(struct weir__depots *depots)
+{
+    bool any = false;
+    for (unsigned i = 0; i < depots->domains; i++) {
+        struct weir__depot *depot = &depots->depot[i];
+        if (weir_load_relaxed(&depot->watched) == 0) /* relaxed: whoever sets it tells us */
+            continue;
+        if (settled(depots, depot)) {
+            weir_xchg_acq_rel(&depot->watched, 0u); /* see weir__depot_keep() */
+            if (settled(depots, depot))
+                continue;
+            weir_xchg_acq_rel(&depot->watched, 1u);
+        }
+        any = true;
+    }
+    return any;
 }

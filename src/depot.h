@@ -24,12 +24,14 @@
 
 struct weir__depot {
     struct weir_pool full; /* magazines with at least one object */
-    size_t objects;        /* in them; ahead of the pool by what is on its way in or out */
+    size_t
+        missing; /* objects for all of them to be full; ahead of the pool by what is on its way in or out */
     size_t limit;
     size_t low;
-    size_t spilled;  /* since the last decay, and not yet missed */
-    uint32_t in_use; /* something was taken since then */
-    uint64_t raised; /* times the limit rose: a statistic */
+    size_t spilled;   /* since the last decay, and not yet missed */
+    uint32_t in_use;  /* something was taken since then */
+    uint32_t watched; /* whoever decays knows that there is something to decay */
+    uint64_t raised;  /* times the limit rose: a statistic */
 } WEIR_ALIGNED(WEIR_LINE_PAIR);
 
 struct weir__depots {
@@ -43,8 +45,8 @@ int weir__depots_init(struct weir__depots *depots, unsigned domains, size_t base
 /* They must be empty. */
 void weir__depots_destroy(struct weir__depots *depots);
 
-/* Keeps a magazine with objects, whatever the limit. */
-void weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_magazine *magazine);
+/* Keeps a magazine with objects, whatever the limit. True: this depot is not watched, and is from now on. */
+bool weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_magazine *magazine);
 /* Is it below its limit? If not, the caller gives a magazine to the backend, and this is a spill. */
 bool weir__depot_has_room(struct weir__depots *depots, unsigned domain);
 /* A magazine with objects, from this domain's depot or any other; NULL: there is none. `stolen` says that it came from
@@ -59,13 +61,14 @@ struct weir_stack_node *weir__depot_decay(struct weir__depots *depots, unsigned 
 /* Takes everything, and sets the limit to its lower bound: likewise. */
 struct weir_stack_node *weir__depot_drain(struct weir__depots *depots, unsigned domain);
 
-/* Objects in all of them: exact while nothing moves. */
-size_t weir__depots_objects(const struct weir__depots *depots);
+/* Objects in all of them, of magazines of `capacity`: exact while nothing moves. */
+size_t weir__depots_objects(const struct weir__depots *depots, size_t capacity);
 /* Magazines they keep now at most, all of them together. */
 size_t weir__depots_limit(const struct weir__depots *depots);
 /* Times that a limit rose. */
 uint64_t weir__depots_raised(const struct weir__depots *depots);
-/* Is there anything that decay would change? */
-bool weir__depots_settled(const struct weir__depots *depots);
+/* Is there anything that decay would change in those that are watched? If there is not, none is watched any more: the
+ * next weir__depot_keep() says so. */
+bool weir__depots_watch(struct weir__depots *depots);
 
 #endif /* WEIR_SRC_DEPOT_H */
