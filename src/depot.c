@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* depot.c - depots whose size follows what is asked of them: see depot.h. */
-#define _GNU_SOURCE
 #include "depot.h"
 
 #include <errno.h>

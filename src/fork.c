@@ -9,18 +9,12 @@
 #include <time.h>
 
 #include "futex.h"
+#include "gate.h"
 #include "grace.h"
 
 /* --- the gate --- */
 
-enum { OPEN = 0, CLOSED = 1, UNUSABLE = 2 };
-static uint32_t gate;
-
-/* How many have entered, and left; in the stripe of the CPU they were on. */
-static struct {
-    uint64_t entered, left;
-} WEIR_ALIGNED(WEIR_LINE_PAIR) stripes[64];
-#define STRIPES (sizeof stripes / sizeof stripes[0])
+static struct weir__gate gate;
 
 /* Initial-exec: no function is called, nothing allocated, the first time a thread gets here, be it in a handler. */
 #define OF_THREAD static __thread __attribute__((tls_model("initial-exec")))
@@ -30,21 +24,14 @@ OF_THREAD bool forking_here; /* it has closed the gate itself */
 
 bool weir__usable(void)
 {
-    return weir_load_relaxed(&gate) != UNUSABLE; /* relaxed: set before there is a second thread */
+    return weir_load_relaxed(&gate.state) !=
+           WEIR__UNUSABLE; /* relaxed: set before there is a second thread */
 }
 
-/* True: go on. False: the gate was closed, or all is over. */
-static bool look_at_gate(void)
+static void count_out(void)
 {
-    /* Acquire: pairs with the release that opens it. */
-    uint32_t state = weir_load_acquire(&gate);
-    if (weir_likely(state == OPEN) || forking_here)
-        return true;
     depth = 0;
-    weir_fetch_add_release(&stripes[stripe].left, UINT64_C(1));
-    if (state == CLOSED)
-        weir__futex_wait(&gate, CLOSED, NULL);
-    return false;
+    weir__gate_count_out(&gate, stripe);
 }
 
 bool weir__enter(void)
@@ -53,40 +40,28 @@ bool weir__enter(void)
         depth++;
         return true;
     }
-    do {
-        if (!weir__usable())
-            return false;
-        stripe = weir_percpu_cpu() % STRIPES;
-        /* A read-modify-write, like the look of who closes the gate at this count: if his comes first in the order of
-         * this word, we acquire what he released before, and find the gate closed; if not, he finds us, and waits. */
-        weir_fetch_add_acq_rel(&stripes[stripe].entered, UINT64_C(1));
+    for (;;) {
+        stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
+        weir__gate_count_in(&gate, stripe);
         /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one who waits
          * for us: fork() gives up then, after its second. Anywhere else it finds the depth, and passes. */
         depth = 1;
-    } while (!look_at_gate());
-    return true;
+        uint32_t state = weir__gate_look(&gate);
+        if (weir_likely(state == WEIR__OPEN) || (state == WEIR__CLOSED && forking_here))
+            return true;
+        count_out();
+        if (state == WEIR__UNUSABLE)
+            return false;
+        weir__futex_wait(&gate.state, WEIR__CLOSED, NULL);
+    }
 }
 
 void weir__leave(void)
 {
-    if (depth > 1) {
+    if (depth > 1)
         depth--;
-        return;
-    }
-    depth = 0;
-    /* Release: pairs with the acquire in nobody_inside(). */
-    weir_fetch_add_release(&stripes[stripe].left, UINT64_C(1));
-}
-
-/* Apart from this thread. */
-static bool nobody_inside(void)
-{
-    uint64_t left = depth != 0, entered = 0;
-    for (size_t i = 0; i < STRIPES; i++)
-        left += weir_load_acquire(&stripes[i].left); /* first: who enters later is no excuse */
-    for (size_t i = 0; i < STRIPES; i++)
-        entered += weir_fetch_add_acq_rel(&stripes[i].entered, UINT64_C(0)); /* see weir__enter() */
-    return left == entered;
+    else
+        count_out();
 }
 
 /* --- the slots --- */
@@ -168,11 +143,11 @@ void weir__guarded_unregister(struct weir__guarded *guarded)
 static bool ready; /* everybody has paused in time */
 static sigset_t signals;
 
-static void open_gate(uint32_t state)
+static void open_gate(enum weir__gate_state state)
 {
     forking_here = false;
-    weir_xchg_acq_rel(&gate, state); /* pairs with look_at_gate() */
-    weir__futex_wake_all(&gate);
+    weir__gate_set(&gate, state);
+    weir__futex_wake_all(&gate.state);
 }
 
 static void prepare(void)
@@ -189,9 +164,9 @@ static void prepare(void)
     ready = weir__grace_stop_sweeps(deadline);
     if (weir__usable()) {
         forking_here = true;
-        weir_xchg_acq_rel(&gate, (uint32_t)CLOSED); /* see weir__enter() */
+        weir__gate_set(&gate, WEIR__CLOSED);
     }
-    while (ready && !nobody_inside()) {
+    while (ready && !weir__gate_nobody_inside(&gate, depth != 0)) {
         ready = weir__milliseconds() < deadline;
         sched_yield();
     }
@@ -205,23 +180,23 @@ static void in_parent(void)
     if (ready && weir_percpu_mode() == WEIR_PERCPU_LOCK)
         unlock_all();
     if (weir__usable())
-        open_gate(OPEN);
+        open_gate(WEIR__OPEN);
     pthread_mutex_unlock(&mutex);
     pthread_sigmask(SIG_SETMASK, &signals, NULL);
 }
 
 static void in_child(void)
 {
-    for (size_t i = 0; i < STRIPES; i++)
-        stripes[i].entered = stripes[i].left = 0;
-    stripes[stripe].entered = depth != 0;
+    for (size_t i = 0; i < WEIR__GATE_STRIPES; i++)
+        gate.stripe[i].entered = gate.stripe[i].left = 0;
+    gate.stripe[stripe].entered = depth != 0;
     weir__grace_go_on(true);
     bool usable = ready && weir__usable();
     if (!usable)
         empty_all();
     else if (weir_percpu_mode() == WEIR_PERCPU_LOCK)
         unlock_all();
-    open_gate(usable ? OPEN : UNUSABLE);
+    open_gate(usable ? WEIR__OPEN : WEIR__UNUSABLE);
     pthread_mutex_unlock(&mutex);
     pthread_sigmask(SIG_SETMASK, &signals, NULL);
 }

@@ -16,8 +16,8 @@
  * thread that forks, fork() goes on regardless, and in the child nothing can be used: every function says so, or does
  * nothing. The parent never notices.
  *
- * The gate counts who enters and who leaves, in stripes, so that CPUs keep apart. A thread that is inside passes it again
- * without waiting: in a signal handler, or where a slow path calls another one.
+ * A thread that is inside the gate (gate.h) passes it again without waiting: in a signal handler, or where a slow path
+ * calls another one.
  */
 #ifndef WEIR_SRC_FORK_H
 #define WEIR_SRC_FORK_H

@@ -157,6 +157,7 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     void *page;
+    weir__cache_check(&paths->engine, "weir_page_alloc");
     return weir_likely(weir__percpu_get_fast(paths->engine.loaded, &page))
                ? page
                : weir__cache_alloc_slow(paths->cache);
@@ -170,6 +171,7 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
 static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    weir__cache_check(&paths->engine, "weir_page_free");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.loaded, page)))
         weir__cache_free_slow(paths->cache, page);
 }
@@ -186,6 +188,7 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    weir__cache_check(&paths->engine, "weir_page_free_rcu");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.rcu, page)))
         weir__cache_free_rcu_slow(paths->cache, page);
 }

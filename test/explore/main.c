@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir-explore: runs scenarios of the list, the stack and the pool through every interleaving.
+ * weir-explore: runs scenarios of the list, the stack and the pool, and protocols of the engine, through every
+ * interleaving.
  *
  * A sweep makes scenarios of every combination of some operations; without arguments all of them run. `--bugs`
  * instead tries the explorer: counts the schedules of programs whose number is known, goes through litmus tests, and
@@ -10,11 +11,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine.h"
 #include "litmus.h"
 #include "scenario.h"
 
 static const char usage[] =
-    "usage: weir-explore [--list | --sweep NAME | --bugs]\n"
+    "usage: weir-explore [--list | --sweep NAME | --bugs | --engine]\n"
     "       weir-explore SCENARIO [--preemptions N] [--surprises N]\n"
     "       weir-explore SCENARIO --random RUNS [--seed N] [--changes N]\n"
     "       weir-explore SCENARIO --replay SCHEDULE\n"
@@ -583,6 +585,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(first, "--bugs") == 0 && argc == 2)
         return !run_bugs();
+    if (strcmp(first, "--engine") == 0 && argc == 2)
+        return !engine();
     if (strcmp(first, "--sweep") == 0 && argc == 3) {
         for (unsigned i = 0; i < SWEEPS; i++)
             if (strcmp(argv[2], sweeps[i].name) == 0)
@@ -595,7 +599,7 @@ int main(int argc, char **argv)
         return run_scenario(first, argc - 2, argv + 2);
     if (argc > 1)
         return bad("'%s' is not understood here; see --help", first);
-    bool ok = true;
+    bool ok = engine();
     for (unsigned i = 0; i < SWEEPS; i++)
         ok = run_sweep(&sweeps[i]) && ok;
     return !(run_deep() && ok);
