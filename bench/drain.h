@@ -19,18 +19,17 @@
 
 enum process { RSEQ, LOCK, PROCESSES };
 
-/* What is drained, how, and how often the busy thread says that it is quiescent. */
-enum way { NOBODY, QUIET, QUIET_SELDOM, EXPEDITED, LOCKED, WAYS };
+/* How it is drained, and how often the busy thread says that it is quiescent. */
+enum way { NOBODY, QUIET, QUIET_16, QUIET_64, QUIET_256, EXPEDITED, LOCKED, WAYS };
 
 struct way_type {
     const char *id, *name;
     enum process process;
     bool drains;
     enum weir_drain how;
-    bool seldom; /* the busy thread is quiescent every QUIESCENT_SELDOM steps only */
+    unsigned quiescent_every; /* steps of the busy thread */
+    bool pairs_only;          /* the rest is not measured */
 };
-
-#define QUIESCENT_SELDOM 256
 
 extern const struct way_type drain_ways[WAYS];
 
@@ -50,15 +49,16 @@ struct slices_result {
     double without[ROUNDS_MAX], with[ROUNDS_MAX]; /* nanoseconds per alloc and free */
     double seconds;                               /* of the slices with drains; the rest: in them */
     uint64_t drains, empty, objects;              /* drains that found nothing; objects in the others */
-    uint64_t refills, refilled; /* calls of the backend by the busy thread, and objects it got */
-    double refill_seconds;
-    double quiescent_every;                                                  /* seconds, without drains */
+    uint64_t refills, refilled;           /* calls of the backend by the busy thread, and objects it got */
+    double refill_seconds, drain_seconds; /* drain_seconds: as `seconds`, by the draining thread's clock */
+    double quiescent_every;               /* seconds, without drains */
     uint64_t voluntary, involuntary, voluntary_without, involuntary_without; /* context switches */
 };
 
 /* Gaps of at least a microsecond, by length: GAP_STEPS buckets for each power of two. */
 #define GAP_STEPS 4
 #define GAP_BUCKETS (20 * GAP_STEPS)
+#define GAP_FACTOR 1.189207115002721 /* the fourth root of 2 */
 
 /* A thread that does nothing but look at the clock. */
 struct spin_result {
@@ -122,7 +122,7 @@ bool drain_pin(unsigned cpu);
 
 /* drain_summary.c: the targets. */
 struct drain_goal {
-    char figure[80], target[24];
+    char figure[80], target[32];
     double value, low, high; /* low, high: between what half of the figures lie */
     enum verdict_state state;
 };

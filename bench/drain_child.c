@@ -17,14 +17,17 @@
 #define LOOKS_IN_A_STEP 64 /* of the thread that looks at the clock */
 #define LOOKS_PER_PAIR 4096
 #define WARM_UP_SECONDS 0.01
+#define SPIN_SLICES 4 /* a turn's length */
 #define MARKS (2 * PAIRS_OF_SLICES + 1)
 
 const struct way_type drain_ways[WAYS] = {
-    [NOBODY] = {"nobody", "nobody drains", RSEQ, .drains = false},
-    [QUIET] = {"quiet", "QUIET", RSEQ, true, WEIR_DRAIN_QUIET, false},
-    [QUIET_SELDOM] = {"quiet-seldom", "QUIET, seldom quiescent", RSEQ, true, WEIR_DRAIN_QUIET, true},
-    [EXPEDITED] = {"expedited", "EXPEDITED", RSEQ, true, WEIR_DRAIN_EXPEDITED, false},
-    [LOCKED] = {"lock", "LOCK", LOCK, true, WEIR_DRAIN_LOCK, false},
+    [NOBODY] = {"nobody", "nobody drains", RSEQ, .quiescent_every = 1},
+    [QUIET] = {"quiet", "QUIET", RSEQ, true, WEIR_DRAIN_QUIET, 1, false},
+    [QUIET_16] = {"quiet-16", "QUIET, every 16 steps", RSEQ, true, WEIR_DRAIN_QUIET, 16, true},
+    [QUIET_64] = {"quiet-64", "QUIET, every 64 steps", RSEQ, true, WEIR_DRAIN_QUIET, 64, true},
+    [QUIET_256] = {"quiet-256", "QUIET, every 256 steps", RSEQ, true, WEIR_DRAIN_QUIET, 256, false},
+    [EXPEDITED] = {"expedited", "EXPEDITED", RSEQ, true, WEIR_DRAIN_EXPEDITED, 1, false},
+    [LOCKED] = {"lock", "LOCK", LOCK, true, WEIR_DRAIN_LOCK, 1, false},
 };
 
 bool drain_pin(unsigned cpu)
@@ -240,7 +243,7 @@ static void note_gap(struct spin_result *spin, uint64_t gap)
     double microseconds = (double)gap * tick * 1e6, limit = 1;
     unsigned bucket = 0;
     while (bucket < GAP_BUCKETS - 1) {
-        limit *= 1.189207115002721; /* the fourth root of 2: GAP_STEPS of them double */
+        limit *= GAP_FACTOR;
         if (microseconds < limit)
             break;
         bucket++;
@@ -316,14 +319,15 @@ static void wait_for_mark(uint32_t slice)
 
 struct drained {
     uint64_t drains, empty, objects;
+    double seconds;
 };
 
 /* Wakes up `rate` times a second, and drains or does not. If a drain takes longer, the next begins at once. */
 static struct drained run_slice(double seconds, const struct way_type *type, bool drains,
                                 struct way_result *result)
 {
-    struct drained drained = {0, 0, 0};
-    double now = seconds_now(), next = now, end = now + seconds;
+    struct drained drained = {0, 0, 0, 0};
+    double start = seconds_now(), now = start, next = now, end = now + seconds;
     while (now < end) {
         if (drains) {
             size_t objects = weir_cache_drain_cpu(shared.cache, shared.results->busy_cpu, type->how);
@@ -342,6 +346,7 @@ static struct drained run_slice(double seconds, const struct way_type *type, boo
         if (next < now - 1.0 / shared.results->rate)
             next = now;
     }
+    drained.seconds = now - start;
     return drained;
 }
 
@@ -364,6 +369,7 @@ static void add_slice(struct slices_result *result, unsigned slice, bool drains,
         return;
     }
     result->seconds += to->end - from->start;
+    result->drain_seconds += drained->seconds;
     result->drains += drained->drains;
     result->empty += drained->empty;
     result->objects += drained->objects;
@@ -386,7 +392,7 @@ static void turn_slices(enum way way, enum mix mix)
     pthread_t thread;
 
     shared.mix = mix;
-    shared.quiescent_every = type->seldom ? QUIESCENT_SELDOM : 1;
+    shared.quiescent_every = type->quiescent_every;
     weir_store_relaxed(&shared.slice, 0u);
     start(&thread, busy_main);
     wait_for_mark(0);
@@ -451,7 +457,7 @@ static void turn_spin(enum way way)
     pthread_t thread;
 
     shared.spin = spin;
-    shared.quiescent_every = type->seldom ? QUIESCENT_SELDOM : 1;
+    shared.quiescent_every = type->quiescent_every;
     weir_store_relaxed(&shared.slice, 2u);
     start(&thread, spin_main);
     wait_for_mark(2);
@@ -460,7 +466,7 @@ static void turn_spin(enum way way)
     weir_store_relaxed(&shared.slice, 0u);
     wait_for_mark(0);
     struct drained drained =
-        run_slice(4e-3 * shared.results->slice, type, type->drains, &shared.results->way[way]);
+        run_slice(SPIN_SLICES * 1e-3 * shared.results->slice, type, type->drains, &shared.results->way[way]);
     weir_store_relaxed(&shared.slice, 1u);
     pthread_join(thread, NULL);
     count_interrupts(&all[1], &calls[1]);

@@ -167,7 +167,7 @@ static bool run_rounds(struct drain_results *results, const struct drain_options
             char text[80];
             snprintf(text, sizeof text, "round %u/%u: %s", round + 1, options->rounds, drain_ways[way].name);
             progress_show(text, 0);
-            if (results->missing[p][0] == '\0' && ok)
+            if (results->missing[p][0] == '\0' && ok && (what == PAIRS || !drain_ways[way].pairs_only))
                 ok &= take_turn(&child[p],
                                 what < MIXES ? turn_encode(TURN_SLICES, way, what)
                                              : turn_encode(TURN_SPIN, way, 0),
@@ -200,7 +200,7 @@ static FILE *open_output(const char *folder, const char *name)
 int main(int argc, char **argv)
 {
     struct drain_options options = {
-        .rounds = 9, .slice = 50, .rate = 1000, .busy_cpu = -1, .drainer_cpu = -1, .out = "bench/out"};
+        .rounds = 9, .slice = 100, .rate = 1000, .busy_cpu = -1, .drainer_cpu = -1, .out = "bench/out"};
     static struct machine machine;
     struct cpu_time before;
 

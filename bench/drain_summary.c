@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* drain_summary.c - what the ways of draining are judged by. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "drain.h"
@@ -27,7 +28,7 @@ double drain_latency(const struct way_result *way, double share)
 static void slower(struct drain_goal *goal, const char *what, const struct slices_result *slices)
 {
     struct spread ratio = spread_of(slices->ratio, slices->pairs);
-    snprintf(goal->figure, sizeof goal->figure, "QUIET: %s, slower by, %%", what);
+    snprintf(goal->figure, sizeof goal->figure, "QUIET: %s: slower by, %%", what);
     snprintf(goal->target, sizeof goal->target, "less than %.0f", SLOWER_AT_MOST);
     goal->value = ratio.median * 100;
     goal->low = ratio.low * 100;
@@ -35,49 +36,50 @@ static void slower(struct drain_goal *goal, const char *what, const struct slice
     goal->state = slices->pairs == 0 ? NOT_RUN : goal->value < SLOWER_AT_MOST ? MET : NOT_MET;
 }
 
+/* Something is counted with drains and without. Counts of the same thing differ by chance, the more the higher they
+ * are: by a tenth, or two standard deviations of a count, is still the same. */
+static void no_more_often(struct drain_goal *goal, const char *what, double with, double seconds,
+                          double without, double seconds_without)
+{
+    snprintf(goal->figure, sizeof goal->figure, "QUIET: %s", what);
+    if (seconds <= 0 || seconds_without <= 0) {
+        goal->state = NOT_RUN;
+        return;
+    }
+    double expected = without * seconds / seconds_without, by_chance = 2 * sqrt(with + expected);
+    snprintf(goal->target, sizeof goal->target, "as without: %.1f", expected / seconds);
+    goal->value = goal->low = goal->high = with / seconds;
+    goal->state = with <= expected + fmax(by_chance, expected / 10) ? MET : NOT_MET;
+}
+
 unsigned drain_summary(struct drain_goal goals[DRAIN_GOALS_MAX], const struct drain_results *results)
 {
     const struct way_result *quiet = &results->way[QUIET], *nobody = &results->way[NOBODY];
     struct drain_goal *goal = goals;
 
-    slower(goal++, "a thread that allocs and frees one object", &quiet->slices[PAIRS]);
-    slower(goal++, "a thread that holds up to two magazines", &quiet->slices[SWINGS]);
+    slower(goal++, "one object, over and over", &quiet->slices[PAIRS]);
+    slower(goal++, "up to two magazines", &quiet->slices[SWINGS]);
 
     double seconds = quiet->slices[PAIRS].seconds + quiet->slices[SWINGS].seconds;
     uint64_t drains = quiet->slices[PAIRS].drains + quiet->slices[SWINGS].drains;
     *goal = (struct drain_goal){.figure = "QUIET: drains per second"};
-    snprintf(goal->target, sizeof goal->target, "%u", results->rate);
-    goal->value = goal->low = goal->high = seconds > 0 ? (double)drains / seconds : 0;
+    snprintf(goal->target, sizeof goal->target, "at least %.0f", RATE_AT_LEAST * results->rate);
+    double draining = quiet->slices[PAIRS].drain_seconds + quiet->slices[SWINGS].drain_seconds;
+    goal->value = goal->low = goal->high = draining > 0 ? (double)drains / draining : 0;
     goal->state = seconds <= 0 ? NOT_RUN : goal->value >= RATE_AT_LEAST * results->rate ? MET : NOT_MET;
     goal++;
 
-    /* Noise comes and goes, so the turns' medians are compared; "beyond" is beyond three quarters of the control's
-     * turns. */
-    struct spread control = spread_of(nobody->spin.involuntary_per_second, nobody->spin.turns);
-    struct spread mine = spread_of(quiet->spin.involuntary_per_second, quiet->spin.turns);
-    *goal = (struct drain_goal){.figure = "QUIET: a spinning thread is switched out, per second"};
-    snprintf(goal->target, sizeof goal->target, "control: %.1f", control.high);
-    goal->value = mine.median;
-    goal->low = mine.low;
-    goal->high = mine.high;
-    goal->state = quiet->spin.turns == 0 || nobody->spin.turns == 0 ? NOT_RUN
-                  : mine.median <= control.high                     ? MET
-                                                                    : NOT_MET;
-    goal++;
-
-    if (results->interrupts_known) {
-        control = spread_of(nobody->spin.calls_per_second, nobody->spin.turns);
-        mine = spread_of(quiet->spin.calls_per_second, quiet->spin.turns);
-        *goal = goal[-1];
-        snprintf(goal->figure, sizeof goal->figure,
-                 "QUIET: function call interrupts of that CPU, per second");
-        snprintf(goal->target, sizeof goal->target, "control: %.1f", control.high);
-        goal->value = mine.median;
-        goal->low = mine.low;
-        goal->high = mine.high;
-        if (goal->state != NOT_RUN)
-            goal->state = mine.median <= control.high ? MET : NOT_MET;
-        goal++;
-    }
+    const struct slices_result *pairs = &quiet->slices[PAIRS], *swings = &quiet->slices[SWINGS];
+    no_more_often(goal++, "busy threads are preempted, times/s",
+                  (double)(pairs->involuntary + swings->involuntary), seconds,
+                  (double)(pairs->involuntary_without + swings->involuntary_without), seconds);
+    no_more_often(goal++, "busy threads wait in the kernel, times/s",
+                  (double)(pairs->voluntary + swings->voluntary), seconds,
+                  (double)(pairs->voluntary_without + swings->voluntary_without), seconds);
+    no_more_often(goal++, "a thread that only looks at the clock: gaps/s", (double)quiet->spin.gaps,
+                  quiet->spin.seconds, (double)nobody->spin.gaps, nobody->spin.seconds);
+    if (results->interrupts_known)
+        no_more_often(goal++, "its CPU: function call interrupts/s", (double)quiet->spin.calls,
+                      quiet->spin.seconds, (double)nobody->spin.calls, nobody->spin.seconds);
     return (unsigned)(goal - goals);
 }
