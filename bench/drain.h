@@ -12,8 +12,8 @@
 #include "bench.h"
 #include "weir/cache.h"
 
-#define DRAIN_ROUNDS_MAX 100
-#define PAIRS_OF_SLICES 8 /* in a turn: one without and one with drains */
+#define DRAIN_ROUNDS_MAX 50
+#define PAIRS_OF_SLICES 20 /* in a turn: one without and one with drains */
 #define LATENCIES_MAX (1u << 17)
 #define BULK 32
 
@@ -63,13 +63,14 @@ struct slices_result {
 /* A thread that does nothing but look at the clock. */
 struct spin_result {
     double seconds;
-    uint64_t looks, gaps, bucket[GAP_BUCKETS];
+    uint64_t looks, gaps, bucket[DRAIN_ROUNDS_MAX][GAP_BUCKETS];
     double lost, longest;  /* in gaps; seconds */
     double refill_seconds; /* in its own use of the cache, which is not among the gaps */
     uint64_t drains, voluntary, involuntary;
     uint64_t interrupts, calls; /* of that CPU, all kinds; "function call interrupts" */
-    double gaps_per_second[ROUNDS_MAX], involuntary_per_second[ROUNDS_MAX], lost_per_second[ROUNDS_MAX];
-    double calls_per_second[ROUNDS_MAX];
+    double gaps_per_second[DRAIN_ROUNDS_MAX], lost_per_second[DRAIN_ROUNDS_MAX];
+    double involuntary_per_second[DRAIN_ROUNDS_MAX], calls_per_second[DRAIN_ROUNDS_MAX];
+    double turn_seconds[DRAIN_ROUNDS_MAX];
     unsigned turns;
 };
 

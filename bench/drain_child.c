@@ -17,7 +17,8 @@
 #define LOOKS_IN_A_STEP 64 /* of the thread that looks at the clock */
 #define LOOKS_PER_PAIR 4096
 #define WARM_UP_SECONDS 0.01
-#define SPIN_SLICES 4 /* a turn's length */
+#define BACKLOG 5.0    /* wake-ups */
+#define SPIN_SLICES 20 /* a turn's length */
 #define MARKS (2 * PAIRS_OF_SLICES + 1)
 
 const struct way_type drain_ways[WAYS] = {
@@ -248,7 +249,7 @@ static void note_gap(struct spin_result *spin, uint64_t gap)
             break;
         bucket++;
     }
-    spin->bucket[bucket]++;
+    spin->bucket[spin->turns][bucket]++;
     spin->gaps++;
     spin->lost += microseconds * 1e-6;
     if (microseconds * 1e-6 > spin->longest)
@@ -322,7 +323,7 @@ struct drained {
     double seconds;
 };
 
-/* Wakes up `rate` times a second, and drains or does not. If a drain takes longer, the next begins at once. */
+/* Wakes up `rate` times a second, and drains or does not. What it is late with it makes up for, up to a point. */
 static struct drained run_slice(double seconds, const struct way_type *type, bool drains,
                                 struct way_result *result)
 {
@@ -343,7 +344,7 @@ static struct drained run_slice(double seconds, const struct way_type *type, boo
         if (next > now)
             sleep_until(next);
         now = seconds_now();
-        if (next < now - 1.0 / shared.results->rate)
+        if (next < now - BACKLOG / shared.results->rate)
             next = now;
     }
     drained.seconds = now - start;
@@ -380,6 +381,12 @@ static void add_slice(struct slices_result *result, unsigned slice, bool drains,
     result->involuntary += to->involuntary - from->involuntary;
 }
 
+/* Which slice of a pair is the one with drains: 0 or 1. */
+static unsigned place_of_drains(unsigned pair)
+{
+    return (pair + shared.results->round) % 2;
+}
+
 /* Slices with and without, in pairs; which comes first changes. Those of NOBODY are all without: what is left is the
  * noise of the measurement. */
 static void turn_slices(enum way way, enum mix mix)
@@ -398,7 +405,7 @@ static void turn_slices(enum way way, enum mix mix)
     wait_for_mark(0);
     run_slice(WARM_UP_SECONDS, type, type->drains, NULL);
     for (uint32_t slice = 0; slice < MARKS - 1; slice++) {
-        bool second = slice % 2 == 1, drains = second != (slice / 2 % 2 == 1);
+        bool drains = slice % 2 == place_of_drains(slice / 2);
         weir_store_relaxed(&shared.slice, slice + 1);
         wait_for_mark(slice + 1);
         drained[slice] = run_slice(seconds, type, drains && type->drains, result);
@@ -408,7 +415,7 @@ static void turn_slices(enum way way, enum mix mix)
 
     for (unsigned pair = 0; pair < PAIRS_OF_SLICES; pair++) {
         unsigned first = 2 * pair + 1; /* 0 was for warming up */
-        unsigned with = pair % 2 == 0 ? first + 1 : first, without = 2 * first + 1 - with;
+        unsigned with = first + place_of_drains(pair), without = 2 * first + 1 - with;
         unsigned n = slices->pairs++;
         slices->with[n] = slice_cost(with);
         slices->without[n] = slice_cost(without);
@@ -451,7 +458,9 @@ static bool count_interrupts(uint64_t *all, uint64_t *calls)
 static void turn_spin(enum way way)
 {
     const struct way_type *type = &drain_ways[way];
-    struct spin_result *spin = &shared.results->way[way].spin, before = *spin;
+    struct spin_result *spin = &shared.results->way[way].spin;
+    const uint64_t gaps = spin->gaps;
+    const double lost = spin->lost;
     const struct mark *from = &shared.mark[0], *to = &shared.mark[1];
     uint64_t all[2], calls[2];
     pthread_t thread;
@@ -479,10 +488,11 @@ static void turn_spin(enum way way)
     spin->involuntary += to->involuntary - from->involuntary;
     spin->interrupts += all[1] - all[0];
     spin->calls += calls[1] - calls[0];
-    spin->gaps_per_second[spin->turns] = (double)(spin->gaps - before.gaps) / seconds;
-    spin->lost_per_second[spin->turns] = (spin->lost - before.lost) / seconds;
+    spin->gaps_per_second[spin->turns] = (double)(spin->gaps - gaps) / seconds;
+    spin->lost_per_second[spin->turns] = (spin->lost - lost) / seconds;
     spin->involuntary_per_second[spin->turns] = (double)(to->involuntary - from->involuntary) / seconds;
     spin->calls_per_second[spin->turns] = (double)(calls[1] - calls[0]) / seconds;
+    spin->turn_seconds[spin->turns] = seconds;
     spin->turns++;
 }
 

@@ -39,7 +39,7 @@ static bool parse_flag(struct drain_options *options, const char *name)
         options->markdown = true;
     } else if (strcmp(name, "--quick") == 0) {
         options->rounds = 1;
-        options->slice = 10;
+        options->slice = 5;
     } else {
         return false;
     }
@@ -51,7 +51,7 @@ static bool parse_value(struct drain_options *options, const char *name, const c
     if (strcmp(name, "--rounds") == 0) {
         options->rounds = whole_number(name, value, 1, DRAIN_ROUNDS_MAX);
     } else if (strcmp(name, "--slice") == 0) {
-        options->slice = whole_number(name, value, 5, 1000);
+        options->slice = whole_number(name, value, 5, 500);
     } else if (strcmp(name, "--rate") == 0) {
         options->rate = whole_number(name, value, 1, 100000);
     } else if (strcmp(name, "--busy-cpu") == 0) {
@@ -200,7 +200,7 @@ static FILE *open_output(const char *folder, const char *name)
 int main(int argc, char **argv)
 {
     struct drain_options options = {
-        .rounds = 9, .slice = 100, .rate = 1000, .busy_cpu = -1, .drainer_cpu = -1, .out = "bench/out"};
+        .rounds = 9, .slice = 20, .rate = 1000, .busy_cpu = -1, .drainer_cpu = -1, .out = "bench/out"};
     static struct machine machine;
     struct cpu_time before;
 

@@ -85,9 +85,8 @@ static void slices_grid(struct grid *grid, const struct drain_results *results, 
         [SWINGS] = "A busy thread that holds now more objects, now fewer, up to two magazines of them"};
     *grid = (struct grid){
         .title = titles[mix],
-        .note =
-            "Half of them: half of the pairs of slices. Costs: what the thread loses per drain; refill: of "
-            "that, in the\n  backend, for new objects. Every: how often it says that it is quiescent.",
+        .note = "Half of them: half of the pairs of slices. Costs: what the thread loses per drain; refill: "
+                "of\n  that, in the backend, for new objects. Every: how often it says that it is quiescent.",
         .columns = 8,
         .heading = {"ns", "slower %", "half of them", "drains/s", "objects", "costs us", "refill us",
                     "every us"}};
@@ -273,7 +272,8 @@ void drain_report(FILE *to, const struct drain_results *results, const struct ma
         char value[16] = "-", range[32] = "";
         if (goals[i].state != NOT_RUN) {
             snprintf(value, sizeof value, "%.2f", goals[i].value);
-            snprintf(range, sizeof range, "%.2f .. %.2f", goals[i].low, goals[i].high);
+            if (goals[i].low < goals[i].high)
+                snprintf(range, sizeof range, "%.2f .. %.2f", goals[i].low, goals[i].high);
         }
         fprintf(to, "  %-54s %8s  %-17s %-13s %s\n", goals[i].figure, value, range, goals[i].target,
                 state_name(&goals[i]));
@@ -324,8 +324,10 @@ void drain_markdown(FILE *to, const struct drain_results *results, const struct 
     for (unsigned i = 0; i < n; i++) {
         const struct drain_goal *goal = &goals[i];
         fprintf(to, "| %s |", goal->figure);
-        if (goal->state != NOT_RUN)
+        if (goal->state != NOT_RUN && goal->low < goal->high)
             fprintf(to, " %.2f | %.2f to %.2f |", goal->value, goal->low, goal->high);
+        else if (goal->state != NOT_RUN)
+            fprintf(to, " %.2f | |", goal->value);
         else
             fputs(" | |", to);
         fprintf(to, " %s | %s |\n", goal->target, state_name(goal));
@@ -479,7 +481,8 @@ void drain_json(FILE *to, const struct drain_results *results, const struct mach
 
 /* --- the plot --- */
 
-/* Blocks: for each way, its slow-downs; its latencies; and then, way by way, gaps as long or longer per second. */
+/* Blocks: for each way, its slow-downs and latencies; and then, way by way, gaps as long or longer per second, the
+ * medians of the turns. */
 void drain_data(FILE *to, const struct drain_results *results)
 {
     fputs("# SPDX-License-Identifier: MIT\n# way, slower by %: two times median, low, high; latency: median, "
@@ -497,15 +500,16 @@ void drain_data(FILE *to, const struct drain_results *results)
     }
     for (enum way way = 0; way < WAYS; way++) {
         const struct spin_result *spin = &results->way[way].spin;
-        double left = (double)spin->gaps, microseconds = 1;
+        double left[DRAIN_ROUNDS_MAX], microseconds = 1;
         fprintf(to, "\n\n# %s: microseconds, gaps per second that are at least as long\n",
                 drain_ways[way].name);
-        for (unsigned i = 0; i < GAP_BUCKETS && left > 0; i++) {
-            fprintf(to, "%.3f %.4f\n", microseconds, per(left, spin->seconds));
-            left -= (double)spin->bucket[i];
+        for (unsigned turn = 0; turn < spin->turns; turn++)
+            left[turn] = spin->gaps_per_second[turn];
+        for (unsigned i = 0; i < GAP_BUCKETS; i++) {
+            fprintf(to, "%.3f %.4f\n", microseconds, spread_of(left, spin->turns).median);
+            for (unsigned turn = 0; turn < spin->turns; turn++)
+                left[turn] -= (double)spin->bucket[turn][i] / spin->turn_seconds[turn];
             microseconds *= GAP_FACTOR;
         }
-        if (spin->gaps == 0)
-            fputs("1 0\n", to);
     }
 }

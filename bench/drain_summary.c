@@ -61,11 +61,12 @@ unsigned drain_summary(struct drain_goal goals[DRAIN_GOALS_MAX], const struct dr
     slower(goal++, "up to two magazines", &quiet->slices[SWINGS]);
 
     double seconds = quiet->slices[PAIRS].seconds + quiet->slices[SWINGS].seconds;
-    uint64_t drains = quiet->slices[PAIRS].drains + quiet->slices[SWINGS].drains;
+    double drains = (double)(quiet->slices[PAIRS].drains + quiet->slices[SWINGS].drains + quiet->spin.drains);
     *goal = (struct drain_goal){.figure = "QUIET: drains per second"};
     snprintf(goal->target, sizeof goal->target, "at least %.0f", RATE_AT_LEAST * results->rate);
-    double draining = quiet->slices[PAIRS].drain_seconds + quiet->slices[SWINGS].drain_seconds;
-    goal->value = goal->low = goal->high = draining > 0 ? (double)drains / draining : 0;
+    double draining =
+        quiet->slices[PAIRS].drain_seconds + quiet->slices[SWINGS].drain_seconds + quiet->spin.seconds;
+    goal->value = goal->low = goal->high = draining > 0 ? drains / draining : 0;
     goal->state = seconds <= 0 ? NOT_RUN : goal->value >= RATE_AT_LEAST * results->rate ? MET : NOT_MET;
     goal++;
 
@@ -76,8 +77,11 @@ unsigned drain_summary(struct drain_goal goals[DRAIN_GOALS_MAX], const struct dr
     no_more_often(goal++, "busy threads wait in the kernel, times/s",
                   (double)(pairs->voluntary + swings->voluntary), seconds,
                   (double)(pairs->voluntary_without + swings->voluntary_without), seconds);
-    no_more_often(goal++, "a thread that only looks at the clock: gaps/s", (double)quiet->spin.gaps,
-                  quiet->spin.seconds, (double)nobody->spin.gaps, nobody->spin.seconds);
+    no_more_often(goal++, "a thread that only looks at the clock: gaps/s",
+                  spread_of(quiet->spin.gaps_per_second, quiet->spin.turns).median * quiet->spin.seconds,
+                  quiet->spin.seconds,
+                  spread_of(nobody->spin.gaps_per_second, nobody->spin.turns).median * nobody->spin.seconds,
+                  nobody->spin.seconds);
     if (results->interrupts_known)
         no_more_often(goal++, "its CPU: function call interrupts/s", (double)quiet->spin.calls,
                       quiet->spin.seconds, (double)nobody->spin.calls, nobody->spin.seconds);
