@@ -5,9 +5,9 @@
 data = ARG1
 stem = ARG2
 
-shown = "0 1 4 5 6" # the ways, by their place in the data
-colors = "#909090 #1f5fa8 #7fb2e5 #d08a1d #b03030"
-dashes = "1 1 1 1 2"
+shown = "0 1 4 5 6 7" # the ways, by their place in the data
+colors = "#909090 #1f5fa8 #7fb2e5 #2e8b57 #d08a1d #b03030"
+dashes = "1 1 1 2 1 3"
 ways = words(shown)
 way(k) = int(word(shown, k))
 name(k) = system(sprintf("grep '^\"' '%s' | sed -n '%dp' | cut -d '\"' -f 2", data, way(k) + 1))
@@ -16,6 +16,8 @@ place(line) = (strstrt(" " . shown . " ", sprintf(" %d ", line)) + 1) / 2
 
 stats data index 0 using 10 nooutput name "LONGEST"
 stats data index 0 using (column(4) > column(7) ? column(4) : column(7)) nooutput name "SLOWER"
+stats data index 0 using (column(3) < column(6) ? column(3) : column(6)) nooutput name "FASTER"
+stats data index 5 using 2 nooutput name "GAPS"
 
 ink = "#303030"
 set border 3 lc rgb "#707070"
@@ -42,13 +44,13 @@ do for [format in "svg png"] {
     set grid xtics ytics lt 1 lc rgb "#e4e4e4" lw 1
     set logscale xy
     set xrange [4 : 400]
-    set yrange [1 : 5000]
+    set yrange [1 : (GAPS_max > 4000 ? 2 * GAPS_max : 5000)]
     set format "%.0f"
     set xtics (4, 10, 20, 40, 100, 200, 400)
     set bmargin 3.5
     set xlabel "microseconds" textcolor rgb ink
     set ylabel "per second" textcolor rgb ink
-    set key inside bottom left Left reverse samplen 2.5
+    set key inside bottom left vertical Left reverse samplen 2.5 font ",12"
     plot for [k = 1 : ways] data index way(k) + 1 using 1:2 with steps lw 2.2 dt int(word(dashes, k)) \
         lc rgb word(colors, k) title name(k)
     unset logscale
@@ -61,23 +63,21 @@ do for [format in "svg png"] {
     unset grid
     set grid ytics lt 1 lc rgb "#e4e4e4" lw 1
     set xrange [0.4 : ways + 0.6]
-    set yrange [(SLOWER_min < -1 ? -2 : -1) : ceil(SLOWER_max) + 1]
+    set yrange [floor(FASTER_min) : ceil(SLOWER_max) + (SLOWER_max > 6 ? 3 : 1.5)]
     set format y "%.0f %%"
-    set xtics ("nobody" 1, "QUIET" 2, "QUIET,\n256 steps" 3, "EXPEDITED" 4, "LOCK" 5) font ",11"
+    set xtics ("nobody" 1, "QUIET" 2, "QUIET,\n256" 3, "QUIET,\nown, 256" 4, "EXPE-\nDITED" 5, "LOCK" 6) font ",11"
     unset xlabel
     unset ylabel
     set boxwidth 0.34
-    set style fill solid
-    set key inside top left Left reverse samplen 1.2 font ",11"
+    set style fill solid 1.0 border rgb ink
+    set key inside top left vertical Left reverse samplen 1.2 font ",11"
     set arrow 1 from 0.4, 1 to ways + 0.6, 1 nohead lc rgb "#b03030" dt (8, 5) lw 1.2
     set label 1 "1 %" at ways + 0.62, 1 left textcolor rgb "#b03030" font ",11"
-    plot data index 0 using (drawn($0) ? place($0) - 0.19 : NaN):2 with boxes lc rgb "#1f5fa8" \
+    plot data index 0 using (drawn($0) ? place($0) - 0.19 : NaN):2:3:4 with boxerrorbars lc rgb "#1f5fa8" \
              title "one object, over and over", \
-         data index 0 using (drawn($0) ? place($0) + 0.19 : NaN):5 with boxes lc rgb "#f2b866" \
+         data index 0 using (drawn($0) ? place($0) + 0.19 : NaN):5:6:7 with boxerrorbars lc rgb "#f2b866" \
              title "up to two magazines", \
-         data index 0 using (drawn($0) ? place($0) - 0.19 : NaN):2:3:4 with yerrorbars pt -1 lc rgb ink notitle, \
-         data index 0 using (drawn($0) ? place($0) + 0.19 : NaN):5:6:7 with yerrorbars pt -1 lc rgb ink \
-             title "half of the slices"
+         NaN with lines lc rgb ink title "between: half of the slices"
     unset arrow 1
     unset label 1
 
@@ -85,10 +85,10 @@ do for [format in "svg png"] {
     set title "How long one drain takes" textcolor rgb ink font ",14"
     set logscale y
     set xrange [1.4 : ways + 0.6]
-    set yrange [0.5 : 10 ** ceil(log10(LONGEST_max))]
+    set yrange [0.5 : 10 ** (ceil(log10(LONGEST_max)) + 0.6)]
     set format y "%.0f us"
-    set key inside top right font ",11"
-    plot data index 0 using (drawn($0) && $0 > 0 ? place($0) : NaN):8:8:10 with yerrorbars pt -1 lw 1.2 \
+    set key inside top left horizontal samplen 1 font ",11"
+    plot data index 0 using (drawn($0) && $0 > 0 ? place($0) : NaN):8:8:10 with yerrorbars pt 0 ps 0 lw 1.2 \
              lc rgb "#909090" notitle, \
          data index 0 using (drawn($0) && $0 > 0 ? place($0) : NaN):10 with points pt 2 ps 0.9 lc rgb "#909090" \
              title "longest", \

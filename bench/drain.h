@@ -17,10 +17,10 @@
 #define LATENCIES_MAX (1u << 17)
 #define BULK 32
 
-enum process { RSEQ, LOCK, PROCESSES };
+enum process { RSEQ, LOCK, OWN_SOURCE /* rseq, and grace periods of the program's own */, PROCESSES };
 
 /* How it is drained, and how often the busy thread says that it is quiescent. */
-enum way { NOBODY, QUIET, QUIET_16, QUIET_64, QUIET_256, EXPEDITED, LOCKED, WAYS };
+enum way { NOBODY, QUIET, QUIET_16, QUIET_64, QUIET_256, QUIET_OWN, EXPEDITED, LOCKED, WAYS };
 
 struct way_type {
     const char *id, *name;
@@ -107,7 +107,7 @@ struct drain_options {
 };
 
 /* drain_child.c. A turn's request is one character. */
-enum turn { TURN_FAST, TURN_SLICES, TURN_SPIN, TURN_END };
+enum turn { TURN_BEGIN, TURN_FAST, TURN_SLICES, TURN_SPIN, TURN_END };
 static inline char turn_encode(enum turn turn, enum way way, enum mix mix)
 {
     return (char)(1 + ((turn * WAYS + way) * MIXES + mix));

@@ -27,6 +27,7 @@ const struct way_type drain_ways[WAYS] = {
     [QUIET_16] = {"quiet-16", "QUIET, every 16 steps", RSEQ, true, WEIR_DRAIN_QUIET, 16, true},
     [QUIET_64] = {"quiet-64", "QUIET, every 64 steps", RSEQ, true, WEIR_DRAIN_QUIET, 64, true},
     [QUIET_256] = {"quiet-256", "QUIET, every 256 steps", RSEQ, true, WEIR_DRAIN_QUIET, 256, false},
+    [QUIET_OWN] = {"quiet-own-256", "QUIET, own source, 256", OWN_SOURCE, true, WEIR_DRAIN_QUIET, 256, false},
     [EXPEDITED] = {"expedited", "EXPEDITED", RSEQ, true, WEIR_DRAIN_EXPEDITED, 1, false},
     [LOCKED] = {"lock", "LOCK", LOCK, true, WEIR_DRAIN_LOCK, 1, false},
 };
@@ -116,6 +117,62 @@ static void backend_free(void *backend, size_t n, void *objects[])
 {
     (void)backend;
     enter(&taken_back, n, objects);
+}
+
+/* --- readers --- */
+
+/*
+ * A source of grace periods that never has a reader wake it up, as liburcu's does when it has looked a hundred times: it
+ * sleeps and looks again. For one reader at a time. Odd: it is online; each quiescent state adds 2.
+ */
+#define LOOK_EVERY_NANOSECONDS 20000
+
+static uint64_t checkpoints WEIR_ALIGNED(WEIR_LINE_PAIR);
+
+static void own_synchronize(void *unused)
+{
+    const struct timespec time = {0, LOOK_EVERY_NANOSECONDS};
+    /* Acquire-release: ordered with the reader's on this word. If that one comes first, it has seen what the caller
+     * did; else its next one shows here. */
+    uint64_t before = weir_fetch_add_acq_rel(&checkpoints, UINT64_C(0));
+    (void)unused;
+    if (before % 2 == 0)
+        return;
+    while (weir_load_acquire(&checkpoints) == before)
+        nanosleep(&time, NULL);
+}
+
+/* A read-modify-write, so that no later look at a slot can be ahead of it (on x86-64, the only machine that comes here).
+ */
+static void checkpoint(uint64_t step)
+{
+    weir_fetch_add_acq_rel(&checkpoints, step);
+}
+
+static bool own_source; /* of this process */
+
+static void reader_begin(void)
+{
+    if (own_source)
+        checkpoint(1);
+    else
+        urcu_qsbr_register_thread();
+}
+
+static void reader_end(void)
+{
+    if (own_source)
+        checkpoint(1);
+    else
+        urcu_qsbr_unregister_thread();
+}
+
+static inline void quiescent(void)
+{
+    if (own_source)
+        checkpoint(2);
+    else
+        urcu_qsbr_quiescent_state();
 }
 
 /* --- the busy thread --- */
@@ -217,7 +274,7 @@ ALWAYS_INLINE void busy_loop(enum mix mix)
             set_mark(slice = now, operations, steps);
         operations += mix == PAIRS ? pairs_step(cache) : swing_step(cache, &swing);
         if (++steps % shared.quiescent_every == 0)
-            urcu_qsbr_quiescent_state();
+            quiescent();
     }
     while (swing.held != 0)
         weir_cache_free(cache, swing.object[--swing.held]);
@@ -227,13 +284,13 @@ static void *busy_main(void *unused)
 {
     (void)unused;
     drain_pin(shared.results->busy_cpu);
-    urcu_qsbr_register_thread();
+    reader_begin();
     refills = refilled = refill_ticks = 0;
     if (shared.mix == PAIRS)
         busy_loop(PAIRS);
     else
         busy_loop(SWINGS);
-    urcu_qsbr_unregister_thread();
+    reader_end();
     return NULL;
 }
 
@@ -269,11 +326,11 @@ static void *spin_main(void *unused)
 
     (void)unused;
     drain_pin(shared.results->busy_cpu);
-    urcu_qsbr_register_thread();
+    reader_begin();
     last = ticks();
     for (uint64_t look = 0; slice != 1; look++) {
         if (look % LOOKS_IN_A_STEP == 0 && look / LOOKS_IN_A_STEP % shared.quiescent_every == 0)
-            urcu_qsbr_quiescent_state();
+            quiescent();
         now = ticks();
         if (weir_unlikely(now - last >= threshold) && slice == 0)
             note_gap(spin, now - last);
@@ -290,7 +347,7 @@ static void *spin_main(void *unused)
             last = ticks();
         }
     }
-    urcu_qsbr_unregister_thread();
+    reader_end();
     return NULL;
 }
 
@@ -544,7 +601,7 @@ static void *fast_main(void *arg)
     void *objects[BULK];
 
     drain_pin(shared.results->busy_cpu);
-    urcu_qsbr_register_thread();
+    reader_begin();
     for (lifo.count = 0; lifo.count < CAPACITY / 2; lifo.count++)
         lifo.object[lifo.count] = &lifo;
     weir_cache_free_bulk(cache, BULK, (weir_cache_alloc_bulk(cache, BULK, objects), objects));
@@ -566,9 +623,9 @@ static void *fast_main(void *arg)
         for (unsigned i = 0; i < 4; i++)
             figure[i][repeat] =
                 (start[i + 1] - start[i]) * 1e9 / (i < 2 ? FAST_PAIRS : (double)BULK * (FAST_PAIRS / 4));
-        urcu_qsbr_quiescent_state();
+        quiescent();
     }
-    urcu_qsbr_unregister_thread();
+    reader_end();
     for (unsigned bulk = 0; bulk < 2; bulk++) {
         unsigned round = shared.results->round;
         result->cache[bulk][round] = spread_of(figure[2 * bulk], FAST_REPEATS).median;
@@ -593,6 +650,7 @@ static void turn_fast(enum process process)
 static bool set_up(struct drain_results *results, enum process process)
 {
     static const struct weir_cache_ops ops = {backend_alloc, backend_free};
+    static const struct weir_grace_source own = {.name = "checkpoints", .synchronize = own_synchronize};
     struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
     char *missing = results->missing[process];
 
@@ -606,10 +664,14 @@ static bool set_up(struct drain_results *results, enum process process)
     config.ops = &ops;
     config.capacity = CAPACITY;
     config.registered_users = true;
-    int error = weir_cache_create(&shared.cache, &config);
+    own_source = process == OWN_SOURCE;
+    int error = own_source ? weir_grace_create(&config.grace, &own) : 0;
+    if (error == 0)
+        error = weir_cache_create(&shared.cache, &config);
+    weir_grace_put(config.grace); /* the cache has its own reference */
     if (error != 0)
         snprintf(missing, 160, "not run: no cache: %s", strerror(-error));
-    else if (weir_percpu_mode() != (process == RSEQ ? WEIR_PERCPU_RSEQ : WEIR_PERCPU_LOCK))
+    else if (weir_percpu_mode() != (process == LOCK ? WEIR_PERCPU_LOCK : WEIR_PERCPU_RSEQ))
         snprintf(missing, 160, "not run: %.140s", weir_percpu_reason());
     return missing[0] == '\0';
 }
@@ -620,7 +682,7 @@ static void check_objects(struct drain_results *results, enum process process)
     weir_cache_destroy(shared.cache);
     if (handed_out.objects != taken_back.objects || handed_out.checksum != taken_back.checksum)
         snprintf(results->failure, sizeof results->failure,
-                 "%s mode: %llu objects were handed out, %llu came back%s", process == RSEQ ? "rseq" : "lock",
+                 "%s mode: %llu objects were handed out, %llu came back%s", process == LOCK ? "lock" : "rseq",
                  (unsigned long long)handed_out.objects, (unsigned long long)taken_back.objects,
                  handed_out.objects == taken_back.objects ? ", not the same ones" : "");
 }
@@ -637,9 +699,10 @@ void drain_child(void *arg)
         enum mix mix = code % MIXES;
         enum way way = code / MIXES % WAYS;
         switch (code / MIXES / WAYS) {
+        case TURN_BEGIN:
+            usable = set_up(results, child->process);
+            break;
         case TURN_FAST:
-            if (results->round == 0)
-                usable = set_up(results, child->process);
             if (usable)
                 turn_fast(child->process);
             break;

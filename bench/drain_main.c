@@ -143,7 +143,7 @@ static bool run_rounds(struct drain_results *results, const struct drain_options
 {
     struct child child[PROCESSES];
     struct drain_child arguments[PROCESSES];
-    const unsigned stages = options->rounds * (PROCESSES + WAYS * (MIXES + 1));
+    const unsigned stages = options->rounds * (OWN_SOURCE + WAYS * (MIXES + 1));
     bool ok = true;
 
     for (enum process p = 0; p < PROCESSES; p++) {
@@ -152,11 +152,12 @@ static bool run_rounds(struct drain_results *results, const struct drain_options
             perror("weir-bench-drain: fork");
             exit(1);
         }
+        ok &= take_turn(&child[p], turn_encode(TURN_BEGIN, 0, 0), "the beginning");
     }
     progress_start(stages);
     for (unsigned round = 0; round < options->rounds && ok; round++) {
         results->round = round;
-        for (enum process p = 0; p < PROCESSES; p++, progress_next_stage()) {
+        for (enum process p = 0; p < OWN_SOURCE; p++, progress_next_stage()) {
             progress_show("fast path", 0);
             ok &= take_turn(&child[p], turn_encode(TURN_FAST, 0, 0), "fast path");
         }

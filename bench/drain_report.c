@@ -73,7 +73,7 @@ static void fast_grid(struct grid *grid, const struct drain_results *results)
                                   "of pointers, inlined.",
                           .columns = 4,
                           .heading = {"one object", "to LIFO", "each of 32", "to LIFO"}};
-    for (enum process p = 0; p < PROCESSES; p++)
+    for (enum process p = 0; p < OWN_SOURCE; p++)
         fast_row(grid, results, p, false);
     fast_row(grid, results, RSEQ, true);
 }
@@ -427,7 +427,7 @@ static void json_way(FILE *to, const struct drain_results *results, enum way way
 
 void drain_json(FILE *to, const struct drain_results *results, const struct machine *machine)
 {
-    static const char *const processes[PROCESSES] = {"rseq", "lock"};
+    static const char *const processes[] = {"rseq", "lock"};
     static const char *const states[] = {[NOT_RUN] = "not run", [NOT_MET] = "not met", [MET] = "met"};
     struct drain_goal goals[DRAIN_GOALS_MAX];
 
@@ -448,7 +448,7 @@ void drain_json(FILE *to, const struct drain_results *results, const struct mach
             "\"seconds\": %.1f,\n  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  \"fast_path\": {",
             results->rounds, results->slice, results->rate, results->busy_cpu, results->drainer_cpu,
             results->seconds, results->noise.others, results->noise.stolen);
-    for (enum process p = 0; p < PROCESSES; p++) {
+    for (enum process p = 0; p < OWN_SOURCE; p++) {
         fprintf(to, "%s\n    \"%s\": {", p == 0 ? "" : ",", processes[p]);
         put_spread(to, "one_ns", results->fast[p].cache[0], results->rounds);
         fputs(",\n      ", to);
