@@ -63,19 +63,18 @@ do for [format in "svg png"] {
     unset grid
     set grid ytics lt 1 lc rgb "#e4e4e4" lw 1
     set xrange [0.4 : ways + 0.6]
-    set yrange [floor(FASTER_min) : ceil(SLOWER_max) + (SLOWER_max > 6 ? 3 : 1.5)]
+    set yrange [(FASTER_min < -3 ? -3 : floor(FASTER_min)) : ceil(SLOWER_max) + (SLOWER_max > 6 ? 3 : 1.5)]
     set format y "%.0f %%"
     set xtics ("nobody" 1, "QUIET" 2, "QUIET,\n256" 3, "QUIET,\nown, 256" 4, "EXPE-\nDITED" 5, "LOCK" 6) font ",11"
     unset xlabel
     unset ylabel
-    set boxwidth 0.34
     set style fill solid 1.0 border rgb ink
     set key inside top left vertical Left reverse samplen 1.2 font ",11"
     set arrow 1 from 0.4, 1 to ways + 0.6, 1 nohead lc rgb "#b03030" dt (8, 5) lw 1.2
     set label 1 "1 %" at ways + 0.62, 1 left textcolor rgb "#b03030" font ",11"
-    plot data index 0 using (drawn($0) ? place($0) - 0.19 : NaN):2:3:4 with boxerrorbars lc rgb "#1f5fa8" \
+    plot data index 0 using (drawn($0) ? place($0) - 0.19 : NaN):2:3:4:(0.34) with boxerrorbars lc rgb "#1f5fa8" \
              title "one object, over and over", \
-         data index 0 using (drawn($0) ? place($0) + 0.19 : NaN):5:6:7 with boxerrorbars lc rgb "#f2b866" \
+         data index 0 using (drawn($0) ? place($0) + 0.19 : NaN):5:6:7:(0.34) with boxerrorbars lc rgb "#f2b866" \
              title "up to two magazines", \
          NaN with lines lc rgb ink title "between: half of the slices"
     unset arrow 1

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drain.h - how to empty another CPU's cache without interrupting it: what the parts of weir-bench-drain share.
+ * drain.h - how to empty another CPU's cache without interrupting it: what the parts of weir-bench-drain
+ * share.
  *
- * A process per per-CPU mode, because a process chooses it once. Its main thread stays on one CPU and drains (or, as a
- * control, only wakes up as often); a busy thread on another CPU is who gets drained. A turn is one way of draining
- * and one thing that the busy thread does, for some slices of time; turns are taken round by round.
+ * A process per per-CPU mode, because a process chooses it once. Its main thread stays on one CPU and drains
+ * (or, as a control, only wakes up as often); a busy thread on another CPU is who gets drained. A turn is one
+ * way of draining and one thing that the busy thread does, for some slices of time; turns are taken round by
+ * round.
  */
 #ifndef BENCH_DRAIN_H
 #define BENCH_DRAIN_H
@@ -33,8 +35,8 @@ struct way_type {
 
 extern const struct way_type drain_ways[WAYS];
 
-/* What the busy thread does with the cache: alloc and free one object; or hold more objects and fewer, up to two
- * magazines of them, a random number of allocs and then of frees. */
+/* What the busy thread does with the cache: alloc and free one object; or hold more objects and fewer, up
+ * to two magazines of them, a random number of allocs and then of frees. */
 enum mix { PAIRS, SWINGS, MIXES };
 
 /* One alloc and one free, in nanoseconds; [1]: objects of a bulk of 32, each. */

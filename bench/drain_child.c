@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* drain_child.c - a process in one per-CPU mode: the thread that drains, and the one that is drained. */
+/* drain_child.c - a process in one per-CPU mode: its main thread drains. */
 #define _GNU_SOURCE
-#include "drain.h"
-
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
-#include <urcu/urcu-qsbr.h>
 
-#define CAPACITY 124
-#define PAIRS_IN_A_STEP 64 /* about as many operations as an average step of SWINGS */
-#define LOOKS_IN_A_STEP 64 /* of the thread that looks at the clock */
-#define LOOKS_PER_PAIR 4096
+#include "drain_threads.h"
+
 #define WARM_UP_SECONDS 0.01
 #define BACKLOG 5.0    /* wake-ups */
 #define SPIN_SLICES 20 /* a turn's length */
-#define MARKS (2 * PAIRS_OF_SLICES + 1)
 
 const struct way_type drain_ways[WAYS] = {
     [NOBODY] = {"nobody", "nobody drains", RSEQ, .quiescent_every = 1},
@@ -46,316 +39,11 @@ bool drain_pin(unsigned cpu)
     return pinned;
 }
 
-/* --- the clock of the gaps --- */
-
-#ifdef __x86_64__
-static inline uint64_t ticks(void)
-{
-    return __builtin_ia32_rdtsc();
-}
-#else
-static inline uint64_t ticks(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-#endif
-
-static double tick; /* seconds */
-
-static void calibrate_ticks(void)
-{
-    const struct timespec time = {0, 50000000};
-    double start = seconds_now();
-    uint64_t first = ticks();
-    nanosleep(&time, NULL);
-    tick = (seconds_now() - start) / (double)(ticks() - first);
-}
-
-/* --- the backend: hands out numbers, each once, and sums up what comes back. Nothing is shared, nothing waits, so
- * what a drain costs is weir's own; a real backend's refills cost more. --- */
-
-struct account {
-    uint64_t objects, checksum;
-};
-
-static uint64_t last_number;
-static struct account handed_out, taken_back; /* of all threads; relaxed sums */
-static __thread uint64_t refills, refilled, refill_ticks;
-
-static uint64_t check(const void *object)
-{
-    uint64_t number = (uintptr_t)object;
-    return number * number;
-}
-
-static void enter(struct account *account, size_t n, void *const objects[])
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += check(objects[i]);
-    weir_fetch_add_relaxed(&account->objects, (uint64_t)n);
-    weir_fetch_add_relaxed(&account->checksum, sum);
-}
-
-static size_t backend_alloc(void *backend, size_t n, void *objects[])
-{
-    uint64_t start = ticks();
-    uint64_t number = weir_fetch_add_relaxed(&last_number, (uint64_t)n); /* relaxed: only to be different */
-    (void)backend;
-    for (size_t i = 0; i < n; i++)
-        objects[i] = (void *)(uintptr_t)(number + i + 1);
-    enter(&handed_out, n, objects);
-    refills++;
-    refilled += n;
-    refill_ticks += ticks() - start;
-    return n;
-}
-
-static void backend_free(void *backend, size_t n, void *objects[])
-{
-    (void)backend;
-    enter(&taken_back, n, objects);
-}
-
-/* --- readers --- */
-
-/*
- * A source of grace periods that never has a reader wake it up, as liburcu's does when it has looked a hundred times: it
- * sleeps and looks again. For one reader at a time. Odd: it is online; each quiescent state adds 2.
- */
-#define LOOK_EVERY_NANOSECONDS 20000
-
-static uint64_t checkpoints WEIR_ALIGNED(WEIR_LINE_PAIR);
-
-static void own_synchronize(void *unused)
-{
-    const struct timespec time = {0, LOOK_EVERY_NANOSECONDS};
-    /* Acquire-release: ordered with the reader's on this word. If that one comes first, it has seen what the caller
-     * did; else its next one shows here. */
-    uint64_t before = weir_fetch_add_acq_rel(&checkpoints, UINT64_C(0));
-    (void)unused;
-    if (before % 2 == 0)
-        return;
-    while (weir_load_acquire(&checkpoints) == before)
-        nanosleep(&time, NULL);
-}
-
-/* A read-modify-write, so that no later look at a slot can be ahead of it (on x86-64, the only machine that comes here).
- */
-static void checkpoint(uint64_t step)
-{
-    weir_fetch_add_acq_rel(&checkpoints, step);
-}
-
-static bool own_source; /* of this process */
-
-static void reader_begin(void)
-{
-    if (own_source)
-        checkpoint(1);
-    else
-        urcu_qsbr_register_thread();
-}
-
-static void reader_end(void)
-{
-    if (own_source)
-        checkpoint(1);
-    else
-        urcu_qsbr_unregister_thread();
-}
-
-static inline void quiescent(void)
-{
-    if (own_source)
-        checkpoint(2);
-    else
-        urcu_qsbr_quiescent_state();
-}
-
-/* --- the busy thread --- */
-
-/* What it has done up to the end of a slice, and when; and when the next one began. */
-struct mark {
-    double end, start, refill_seconds;
-    uint64_t operations, steps, refills, refilled;
-    uint64_t voluntary, involuntary;
-};
-
-static struct {
-    struct weir_cache *cache;
-    struct drain_results *results;
-    enum mix mix;
-    unsigned quiescent_every; /* steps */
-    struct spin_result *spin; /* the one that looks at the clock */
-    struct mark mark[MARKS + 1];
-    uint32_t slice WEIR_ALIGNED(WEIR_LINE_PAIR); /* which it is; MARKS: the end */
-    uint32_t seen WEIR_ALIGNED(WEIR_LINE_PAIR);  /* by the busy thread; it starts at 0 */
-} shared;
-
-static inline void *use(void *object)
-{
-    __asm__ __volatile__("" : "+r"(object) : : "memory");
-    return object;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return *state >> 33;
-}
-
-/*
- * Objects that it holds: a random number from `base` on, less than a magazine's worth more; and `base` goes to and fro
- * over a magazine's worth. So boundaries between magazines lie everywhere in turn, and a slice does not depend on where
- * a drain has left them.
- */
-struct swing {
-    unsigned held, base;
-    bool down;
-    uint64_t random;
-    void *object[2 * CAPACITY];
-};
-
-/* Returns how many objects it has allocated or freed. */
-static inline unsigned swing_step(struct weir_cache *cache, struct swing *swing)
-{
-    unsigned before = swing->held;
-    unsigned target = swing->base + (unsigned)((next_random(&swing->random) * CAPACITY) >> 31);
-    swing->base += swing->down ? -1u : 1u;
-    if (swing->base == 0 || swing->base == CAPACITY)
-        swing->down = !swing->down;
-    if (target > before) {
-        while (swing->held < target)
-            swing->object[swing->held++] = weir_cache_alloc(cache);
-        return target - before;
-    }
-    while (swing->held > target)
-        weir_cache_free(cache, swing->object[--swing->held]);
-    return before - target;
-}
-
-static inline unsigned pairs_step(struct weir_cache *cache)
-{
-    for (unsigned i = 0; i < PAIRS_IN_A_STEP; i++)
-        weir_cache_free(cache, use(weir_cache_alloc(cache)));
-    return 2 * PAIRS_IN_A_STEP;
-}
-
-static void set_mark(uint32_t slice, uint64_t operations, uint64_t steps)
-{
-    struct rusage usage;
-    struct mark *mark = &shared.mark[slice];
-    mark->end = seconds_now();
-    getrusage(RUSAGE_THREAD, &usage);
-    mark->voluntary = (uint64_t)usage.ru_nvcsw;
-    mark->involuntary = (uint64_t)usage.ru_nivcsw;
-    mark->operations = operations;
-    mark->steps = steps;
-    mark->refills = refills;
-    mark->refilled = refilled;
-    mark->refill_seconds = (double)refill_ticks * tick;
-    mark->start = seconds_now();
-    weir_store_release(&shared.seen, slice + 1); /* the mark is there: pairs with wait_for_mark() */
-}
-
-ALWAYS_INLINE void busy_loop(enum mix mix)
-{
-    static struct swing swing;
-    struct weir_cache *cache = shared.cache;
-    uint64_t operations = 0, steps = 0;
-    uint32_t slice = UINT32_MAX;
-
-    while (slice != MARKS) {
-        uint32_t now = weir_load_relaxed(&shared.slice); /* relaxed: the time matters, nothing else */
-        if (weir_unlikely(now != slice))
-            set_mark(slice = now, operations, steps);
-        operations += mix == PAIRS ? pairs_step(cache) : swing_step(cache, &swing);
-        if (++steps % shared.quiescent_every == 0)
-            quiescent();
-    }
-    while (swing.held != 0)
-        weir_cache_free(cache, swing.object[--swing.held]);
-}
-
-static void *busy_main(void *unused)
-{
-    (void)unused;
-    drain_pin(shared.results->busy_cpu);
-    reader_begin();
-    refills = refilled = refill_ticks = 0;
-    if (shared.mix == PAIRS)
-        busy_loop(PAIRS);
-    else
-        busy_loop(SWINGS);
-    reader_end();
-    return NULL;
-}
-
-/* --- the thread that looks at the clock --- */
-
-static void note_gap(struct spin_result *spin, uint64_t gap)
-{
-    double microseconds = (double)gap * tick * 1e6, limit = 1;
-    unsigned bucket = 0;
-    while (bucket < GAP_BUCKETS - 1) {
-        limit *= GAP_FACTOR;
-        if (microseconds < limit)
-            break;
-        bucket++;
-    }
-    spin->bucket[spin->turns][bucket]++;
-    spin->gaps++;
-    spin->lost += microseconds * 1e-6;
-    if (microseconds * 1e-6 > spin->longest)
-        spin->longest = microseconds * 1e-6;
-}
-
-/*
- * Now and then it uses the cache, so that there is something to drain. That is not timed as a gap: it would find the
- * price of a refill, not interruptions. Quiescent states are: they may make a system call.
- */
-static void *spin_main(void *unused)
-{
-    struct spin_result *spin = shared.spin;
-    const uint64_t threshold = (uint64_t)(1e-6 / tick);
-    uint64_t last, now;
-    uint32_t slice = UINT32_MAX;
-
-    (void)unused;
-    drain_pin(shared.results->busy_cpu);
-    reader_begin();
-    last = ticks();
-    for (uint64_t look = 0; slice != 1; look++) {
-        if (look % LOOKS_IN_A_STEP == 0 && look / LOOKS_IN_A_STEP % shared.quiescent_every == 0)
-            quiescent();
-        now = ticks();
-        if (weir_unlikely(now - last >= threshold) && slice == 0)
-            note_gap(spin, now - last);
-        last = now;
-        if (look % LOOKS_PER_PAIR == 0) {
-            weir_cache_free(shared.cache, use(weir_cache_alloc(shared.cache)));
-            now = ticks();
-            if (slice == 0)
-                spin->refill_seconds += (double)(now - last) * tick;
-            last = now;
-        }
-        if (weir_unlikely(weir_load_relaxed(&shared.slice) != slice)) {
-            set_mark(slice = weir_load_relaxed(&shared.slice), look, 0);
-            last = ticks();
-        }
-    }
-    reader_end();
-    return NULL;
-}
-
 /* --- the thread that drains --- */
 
 static void start(pthread_t *thread, void *(*body)(void *))
 {
-    weir_store_relaxed(&shared.seen, 0u);
+    weir_store_relaxed(&drain_shared.seen, 0u);
     if (pthread_create(thread, NULL, body, NULL) != 0) {
         perror("weir-bench-drain: pthread_create");
         _exit(1);
@@ -371,7 +59,7 @@ static void sleep_until(double when)
 /* The busy thread has noticed that a slice has begun. */
 static void wait_for_mark(uint32_t slice)
 {
-    while (weir_load_acquire(&shared.seen) != slice + 1)
+    while (weir_load_acquire(&drain_shared.seen) != slice + 1)
         sleep_until(seconds_now() + 20e-6);
 }
 
@@ -380,7 +68,8 @@ struct drained {
     double seconds;
 };
 
-/* Wakes up `rate` times a second, and drains or does not. What it is late with it makes up for, up to a point. */
+/* Wakes up `rate` times a second, and drains or does not. What it is late with it makes up for, up to a
+ * point. */
 static struct drained run_slice(double seconds, const struct way_type *type, bool drains,
                                 struct way_result *result)
 {
@@ -388,7 +77,8 @@ static struct drained run_slice(double seconds, const struct way_type *type, boo
     double start = seconds_now(), now = start, next = now, end = now + seconds;
     while (now < end) {
         if (drains) {
-            size_t objects = weir_cache_drain_cpu(shared.cache, shared.results->busy_cpu, type->how);
+            size_t objects =
+                weir_cache_drain_cpu(drain_shared.cache, drain_shared.results->busy_cpu, type->how);
             double after = seconds_now();
             if (result != NULL && result->latencies < LATENCIES_MAX)
                 result->latency[result->latencies++] = (float)((after - now) * 1e6);
@@ -397,11 +87,11 @@ static struct drained run_slice(double seconds, const struct way_type *type, boo
             drained.objects += objects;
             now = after;
         }
-        next += 1.0 / shared.results->rate;
+        next += 1.0 / drain_shared.results->rate;
         if (next > now)
             sleep_until(next);
         now = seconds_now();
-        if (next < now - BACKLOG / shared.results->rate)
+        if (next < now - BACKLOG / drain_shared.results->rate)
             next = now;
     }
     drained.seconds = now - start;
@@ -411,19 +101,19 @@ static struct drained run_slice(double seconds, const struct way_type *type, boo
 /* Time per operation in a slice; nanoseconds. */
 static double slice_cost(unsigned slice)
 {
-    const struct mark *from = &shared.mark[slice], *to = &shared.mark[slice + 1];
+    const struct mark *from = &drain_shared.mark[slice], *to = &drain_shared.mark[slice + 1];
     return (to->end - from->start) * 1e9 / ((double)(to->operations - from->operations) / 2);
 }
 
 static void add_slice(struct slices_result *result, unsigned slice, bool drains,
                       const struct drained *drained)
 {
-    const struct mark *from = &shared.mark[slice], *to = &shared.mark[slice + 1];
+    const struct mark *from = &drain_shared.mark[slice], *to = &drain_shared.mark[slice + 1];
     if (!drains) {
         result->voluntary_without += to->voluntary - from->voluntary;
         result->involuntary_without += to->involuntary - from->involuntary;
         result->quiescent_every =
-            (to->end - from->start) / (double)(to->steps - from->steps) * shared.quiescent_every;
+            (to->end - from->start) / (double)(to->steps - from->steps) * drain_shared.quiescent_every;
         return;
     }
     result->seconds += to->end - from->start;
@@ -441,33 +131,33 @@ static void add_slice(struct slices_result *result, unsigned slice, bool drains,
 /* Which slice of a pair is the one with drains: 0 or 1. */
 static unsigned place_of_drains(unsigned pair)
 {
-    return (pair + shared.results->round) % 2;
+    return (pair + drain_shared.results->round) % 2;
 }
 
-/* Slices with and without, in pairs; which comes first changes. Those of NOBODY are all without: what is left is the
- * noise of the measurement. */
+/* Slices with and without, in pairs; which comes first changes. Those of NOBODY are all without: what is
+ * left is the noise of the measurement. */
 static void turn_slices(enum way way, enum mix mix)
 {
     const struct way_type *type = &drain_ways[way];
-    struct way_result *result = &shared.results->way[way];
+    struct way_result *result = &drain_shared.results->way[way];
     struct slices_result *slices = &result->slices[mix];
     struct drained drained[MARKS];
-    double seconds = shared.results->slice * 1e-3;
+    double seconds = drain_shared.results->slice * 1e-3;
     pthread_t thread;
 
-    shared.mix = mix;
-    shared.quiescent_every = type->quiescent_every;
-    weir_store_relaxed(&shared.slice, 0u);
-    start(&thread, busy_main);
+    drain_shared.mix = mix;
+    drain_shared.quiescent_every = type->quiescent_every;
+    weir_store_relaxed(&drain_shared.slice, 0u);
+    start(&thread, drain_busy_main);
     wait_for_mark(0);
     run_slice(WARM_UP_SECONDS, type, type->drains, NULL);
     for (uint32_t slice = 0; slice < MARKS - 1; slice++) {
         bool drains = slice % 2 == place_of_drains(slice / 2);
-        weir_store_relaxed(&shared.slice, slice + 1);
+        weir_store_relaxed(&drain_shared.slice, slice + 1);
         wait_for_mark(slice + 1);
         drained[slice] = run_slice(seconds, type, drains && type->drains, result);
     }
-    weir_store_relaxed(&shared.slice, (uint32_t)MARKS);
+    weir_store_relaxed(&drain_shared.slice, (uint32_t)MARKS);
     pthread_join(thread, NULL);
 
     for (unsigned pair = 0; pair < PAIRS_OF_SLICES; pair++) {
@@ -493,7 +183,7 @@ static bool count_interrupts(uint64_t *all, uint64_t *calls)
     *all = *calls = 0;
     if (file == NULL)
         return false;
-    snprintf(name, sizeof name, "CPU%u", shared.results->busy_cpu);
+    snprintf(name, sizeof name, "CPU%u", drain_shared.results->busy_cpu);
     if (fgets(line, sizeof line, file) != NULL)
         for (char *word = strtok(line, " \n"); word != NULL && !found; word = strtok(NULL, " \n")) {
             found = strcmp(word, name) == 0;
@@ -515,25 +205,25 @@ static bool count_interrupts(uint64_t *all, uint64_t *calls)
 static void turn_spin(enum way way)
 {
     const struct way_type *type = &drain_ways[way];
-    struct spin_result *spin = &shared.results->way[way].spin;
+    struct spin_result *spin = &drain_shared.results->way[way].spin;
     const uint64_t gaps = spin->gaps;
     const double lost = spin->lost;
-    const struct mark *from = &shared.mark[0], *to = &shared.mark[1];
+    const struct mark *from = &drain_shared.mark[0], *to = &drain_shared.mark[1];
     uint64_t all[2], calls[2];
     pthread_t thread;
 
-    shared.spin = spin;
-    shared.quiescent_every = type->quiescent_every;
-    weir_store_relaxed(&shared.slice, 2u);
-    start(&thread, spin_main);
+    drain_shared.spin = spin;
+    drain_shared.quiescent_every = type->quiescent_every;
+    weir_store_relaxed(&drain_shared.slice, 2u);
+    start(&thread, drain_spin_main);
     wait_for_mark(2);
     run_slice(WARM_UP_SECONDS, type, type->drains, NULL);
-    shared.results->interrupts_known = count_interrupts(&all[0], &calls[0]);
-    weir_store_relaxed(&shared.slice, 0u);
+    drain_shared.results->interrupts_known = count_interrupts(&all[0], &calls[0]);
+    weir_store_relaxed(&drain_shared.slice, 0u);
     wait_for_mark(0);
-    struct drained drained =
-        run_slice(SPIN_SLICES * 1e-3 * shared.results->slice, type, type->drains, &shared.results->way[way]);
-    weir_store_relaxed(&shared.slice, 1u);
+    struct drained drained = run_slice(SPIN_SLICES * 1e-3 * drain_shared.results->slice, type, type->drains,
+                                       &drain_shared.results->way[way]);
+    weir_store_relaxed(&drain_shared.slice, 1u);
     pthread_join(thread, NULL);
     count_interrupts(&all[1], &calls[1]);
 
@@ -553,104 +243,21 @@ static void turn_spin(enum way way)
     spin->turns++;
 }
 
-/* --- the fast path, with nobody draining --- */
-
-#define FAST_PAIRS 20000
-#define FAST_REPEATS 15
-
-/* The least that one can do: a pointer array that belongs to the thread. */
-static __thread struct {
-    size_t count;
-    void *object[CAPACITY];
-} lifo;
-
-static inline void *lifo_alloc(void)
-{
-    return lifo.count != 0 ? lifo.object[--lifo.count] : NULL;
-}
-
-static inline void lifo_free(void *object)
-{
-    if (weir_likely(lifo.count < CAPACITY))
-        lifo.object[lifo.count++] = object;
-}
-
-static __attribute__((noinline)) size_t lifo_alloc_bulk(size_t n, void *objects[])
-{
-    if (n > lifo.count)
-        n = lifo.count;
-    lifo.count -= n;
-    memcpy(objects, &lifo.object[lifo.count], n * sizeof objects[0]);
-    return n;
-}
-
-static __attribute__((noinline)) void lifo_free_bulk(size_t n, void *objects[])
-{
-    if (n > CAPACITY - lifo.count)
-        n = CAPACITY - lifo.count;
-    memcpy(&lifo.object[lifo.count], objects, n * sizeof objects[0]);
-    lifo.count += n;
-}
-
-/* Nanoseconds per pair of cache and LIFO, by turns; the medians of some repeats. */
-static void *fast_main(void *arg)
-{
-    struct fast_result *result = arg;
-    struct weir_cache *cache = shared.cache;
-    double figure[4][FAST_REPEATS];
-    void *objects[BULK];
-
-    drain_pin(shared.results->busy_cpu);
-    reader_begin();
-    for (lifo.count = 0; lifo.count < CAPACITY / 2; lifo.count++)
-        lifo.object[lifo.count] = &lifo;
-    weir_cache_free_bulk(cache, BULK, (weir_cache_alloc_bulk(cache, BULK, objects), objects));
-    for (unsigned repeat = 0; repeat < FAST_REPEATS; repeat++) {
-        double start[5];
-        start[0] = seconds_now();
-        for (unsigned i = 0; i < FAST_PAIRS; i++)
-            weir_cache_free(cache, use(weir_cache_alloc(cache)));
-        start[1] = seconds_now();
-        for (unsigned i = 0; i < FAST_PAIRS; i++)
-            lifo_free(use(lifo_alloc()));
-        start[2] = seconds_now();
-        for (unsigned i = 0; i < FAST_PAIRS / 4; i++)
-            weir_cache_free_bulk(cache, weir_cache_alloc_bulk(cache, BULK, objects), use(objects));
-        start[3] = seconds_now();
-        for (unsigned i = 0; i < FAST_PAIRS / 4; i++)
-            lifo_free_bulk(lifo_alloc_bulk(BULK, objects), use(objects));
-        start[4] = seconds_now();
-        for (unsigned i = 0; i < 4; i++)
-            figure[i][repeat] =
-                (start[i + 1] - start[i]) * 1e9 / (i < 2 ? FAST_PAIRS : (double)BULK * (FAST_PAIRS / 4));
-        quiescent();
-    }
-    reader_end();
-    for (unsigned bulk = 0; bulk < 2; bulk++) {
-        unsigned round = shared.results->round;
-        result->cache[bulk][round] = spread_of(figure[2 * bulk], FAST_REPEATS).median;
-        result->lifo[bulk][round] = spread_of(figure[2 * bulk + 1], FAST_REPEATS).median;
-    }
-    return NULL;
-}
+/* --- the process --- */
 
 static void turn_fast(enum process process)
 {
     pthread_t thread;
-    if (pthread_create(&thread, NULL, fast_main, &shared.results->fast[process]) == 0)
+    if (pthread_create(&thread, NULL, drain_fast_main, &drain_shared.results->fast[process]) == 0)
         pthread_join(thread, NULL);
 }
 
-/* --- the process --- */
-
 /*
- * The affinity is narrowed before the cache is made: the library's helper thread (weir-grace) inherits it, and stays
- * off the busy CPU. Only the busy thread goes there. This is how an isolated CPU is used.
+ * The affinity is narrowed before the cache is made: the library's helper thread (weir-grace) inherits it,
+ * and stays off the busy CPU. Only the busy thread goes there. This is how an isolated CPU is used.
  */
 static bool set_up(struct drain_results *results, enum process process)
 {
-    static const struct weir_cache_ops ops = {backend_alloc, backend_free};
-    static const struct weir_grace_source own = {.name = "checkpoints", .synchronize = own_synchronize};
     struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
     char *missing = results->missing[process];
 
@@ -660,14 +267,14 @@ static bool set_up(struct drain_results *results, enum process process)
         unsetenv("WEIR_PERCPU");
     drain_pin(results->drainer_cpu);
     prctl(PR_SET_TIMERSLACK, 1UL); /* wake up when asked to */
-    calibrate_ticks();
-    config.ops = &ops;
+    drain_calibrate();
+    config.ops = &drain_backend;
     config.capacity = CAPACITY;
     config.registered_users = true;
-    own_source = process == OWN_SOURCE;
-    int error = own_source ? weir_grace_create(&config.grace, &own) : 0;
+    drain_readers(process == OWN_SOURCE);
+    int error = process == OWN_SOURCE ? weir_grace_create(&config.grace, &drain_own_source) : 0;
     if (error == 0)
-        error = weir_cache_create(&shared.cache, &config);
+        error = weir_cache_create(&drain_shared.cache, &config);
     weir_grace_put(config.grace); /* the cache has its own reference */
     if (error != 0)
         snprintf(missing, 160, "not run: no cache: %s", strerror(-error));
@@ -679,12 +286,12 @@ static bool set_up(struct drain_results *results, enum process process)
 /* Everything that was handed out has come back, once. */
 static void check_objects(struct drain_results *results, enum process process)
 {
-    weir_cache_destroy(shared.cache);
-    if (handed_out.objects != taken_back.objects || handed_out.checksum != taken_back.checksum)
+    uint64_t out, back;
+    weir_cache_destroy(drain_shared.cache);
+    if (!drain_backend_is_even(&out, &back))
         snprintf(results->failure, sizeof results->failure,
                  "%s mode: %llu objects were handed out, %llu came back%s", process == LOCK ? "lock" : "rseq",
-                 (unsigned long long)handed_out.objects, (unsigned long long)taken_back.objects,
-                 handed_out.objects == taken_back.objects ? ", not the same ones" : "");
+                 (unsigned long long)out, (unsigned long long)back, out == back ? ", not the same ones" : "");
 }
 
 void drain_child(void *arg)
@@ -693,7 +300,7 @@ void drain_child(void *arg)
     struct drain_results *results = child->results;
     bool usable = false;
 
-    shared.results = results;
+    drain_shared.results = results;
     for (char request; (request = child_request()) != '\0'; child_answer()) {
         unsigned code = (unsigned)request - 1;
         enum mix mix = code % MIXES;

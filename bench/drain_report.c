@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* drain_report.c - the tables, for people (at most 100 columns) and for docs/drain.md; as JSON; and for the plot. */
+/* drain_report.c - the tables, for people (at most 100 columns) and for docs/drain.md; as JSON; and for
+ * the plot. */
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -481,8 +482,8 @@ void drain_json(FILE *to, const struct drain_results *results, const struct mach
 
 /* --- the plot --- */
 
-/* Blocks: for each way, its slow-downs and latencies; and then, way by way, gaps as long or longer per second, the
- * medians of the turns. */
+/* Blocks: for each way, its slow-downs and latencies; and then, way by way, gaps as long or longer per
+ * second, the medians of the turns. */
 void drain_data(FILE *to, const struct drain_results *results)
 {
     fputs("# SPDX-License-Identifier: MIT\n# way, slower by %: two times median, low, high; latency: median, "

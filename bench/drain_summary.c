@@ -36,8 +36,8 @@ static void slower(struct drain_goal *goal, const char *what, const struct slice
     goal->state = slices->pairs == 0 ? NOT_RUN : goal->value < SLOWER_AT_MOST ? MET : NOT_MET;
 }
 
-/* Something is counted with drains and without. Counts of the same thing differ by chance, the more the higher they
- * are: by a tenth, or two standard deviations of a count, is still the same. */
+/* Something is counted with drains and without. Counts of the same thing differ by chance, the more the
+ * higher they are: by a tenth, or two standard deviations of a count, is still the same. */
 static void no_more_often(struct drain_goal *goal, const char *what, double with, double seconds,
                           double without, double seconds_without)
 {
