@@ -76,7 +76,7 @@ static void fast_grid(struct grid *grid, const struct drain_results *results)
                           .heading = {"one object", "to LIFO", "each of 32", "to LIFO"}};
     for (enum process p = 0; p < OWN_SOURCE; p++)
         fast_row(grid, results, p, false);
-    fast_row(grid, results, RSEQ, true);
+    fast_row(grid, results, results->missing[RSEQ][0] == '\0' ? RSEQ : LOCK, true);
 }
 
 static void slices_grid(struct grid *grid, const struct drain_results *results, enum mix mix)

@@ -28,6 +28,7 @@ double drain_latency(const struct way_result *way, double share)
 static void slower(struct drain_goal *goal, const char *what, const struct slices_result *slices)
 {
     struct spread ratio = spread_of(slices->ratio, slices->pairs);
+    *goal = (struct drain_goal){.state = NOT_RUN};
     snprintf(goal->figure, sizeof goal->figure, "QUIET: %s: slower by, %%", what);
     snprintf(goal->target, sizeof goal->target, "less than %.0f", SLOWER_AT_MOST);
     goal->value = ratio.median * 100;
@@ -41,11 +42,10 @@ static void slower(struct drain_goal *goal, const char *what, const struct slice
 static void no_more_often(struct drain_goal *goal, const char *what, double with, double seconds,
                           double without, double seconds_without)
 {
+    *goal = (struct drain_goal){.state = NOT_RUN};
     snprintf(goal->figure, sizeof goal->figure, "QUIET: %s", what);
-    if (seconds <= 0 || seconds_without <= 0) {
-        goal->state = NOT_RUN;
+    if (seconds <= 0 || seconds_without <= 0)
         return;
-    }
     double expected = without * seconds / seconds_without, by_chance = 2 * sqrt(with + expected);
     snprintf(goal->target, sizeof goal->target, "as without: %.1f", expected / seconds);
     goal->value = goal->low = goal->high = with / seconds;
