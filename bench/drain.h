@@ -96,13 +96,14 @@ struct drain_results {
     struct way_result way[WAYS];
     bool interrupts_known;
     /* by the parent */
-    unsigned rounds;
+    unsigned rounds, repeated; /* turns that did not count */
     double seconds;
     struct noise noise;
 };
 
 struct drain_options {
     unsigned rounds, slice, rate;
+    unsigned patience;         /* seconds: for turns that others disturbed, and that are taken again */
     int busy_cpu, drainer_cpu; /* negative: the last and the first that the process may use */
     bool json, markdown;
     const char *out;

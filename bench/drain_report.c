@@ -262,6 +262,8 @@ void drain_report(FILE *to, const struct drain_results *results, const struct ma
             "  noise     CPU time used by other programs %.1f %%, by other guests of the host %.1f %%%s\n",
             noise->others * 100, noise->stolen * 100,
             noise->others + noise->stolen > 0.03 ? ": too much" : "");
+    if (results->repeated != 0)
+        fprintf(to, "  repeated  %u turns that other programs disturbed\n", results->repeated);
     for (unsigned i = 0; i < GRIDS; i++) {
         make_grid(&grid, results, i);
         print_grid(to, &grid);
@@ -320,6 +322,9 @@ void drain_markdown(FILE *to, const struct drain_results *results, const struct 
         line, results->rounds, PAIRS_OF_SLICES, results->slice,
         results->noise.others > 0 ? results->noise.others * 100 : 0,
         results->noise.stolen > 0 ? results->noise.stolen * 100 : 0);
+    if (results->repeated != 0)
+        fprintf(to, "%u turns that other programs disturbed did not count and were taken again.\n",
+                results->repeated);
     unsigned n = drain_summary(goals, results);
     fputs("\n| figure | | half of them | target | |\n|---|--:|---|---|---|\n", to);
     for (unsigned i = 0; i < n; i++) {
@@ -446,9 +451,10 @@ void drain_json(FILE *to, const struct drain_results *results, const struct mach
     put_named(to, "liburcu", BENCH_URCU_VERSION);
     fprintf(to,
             "},\n  \"rounds\": %u, \"slice_ms\": %u, \"rate\": %u, \"busy_cpu\": %u, \"drainer_cpu\": %u, "
-            "\"seconds\": %.1f,\n  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  \"fast_path\": {",
+            "\"seconds\": %.1f, \"repeated\": %u,\n  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  "
+            "\"fast_path\": {",
             results->rounds, results->slice, results->rate, results->busy_cpu, results->drainer_cpu,
-            results->seconds, results->noise.others, results->noise.stolen);
+            results->seconds, results->repeated, results->noise.others, results->noise.stolen);
     for (enum process p = 0; p < OWN_SOURCE; p++) {
         fprintf(to, "%s\n    \"%s\": {", p == 0 ? "" : ",", processes[p]);
         put_spread(to, "one_ns", results->fast[p].cache[0], results->rounds);
