@@ -544,7 +544,8 @@ static int drain(struct weir_cache *cache, unsigned from, unsigned to, enum weir
     int error = refuse_drain(cache, how);
     if (error != 0)
         return error;
-    if (how == WEIR_DRAIN_QUIET)
+    /* With the slots' locks there is nobody to be waited for. */
+    if (how == WEIR_DRAIN_QUIET && weir_percpu_mode() == WEIR_PERCPU_RSEQ)
         return drain_quietly(cache, from, to, objects);
     while (from < to) {
         unsigned n = to - from < DRAIN_AT_ONCE ? to - from : DRAIN_AT_ONCE;

@@ -128,8 +128,8 @@ struct weir_cache_stats {
 
 /* How weir_cache_drain_cpu() makes sure that nobody is using what it takes. */
 enum weir_drain {
-    WEIR_DRAIN_QUIET,     /* waits for a grace period; interrupts nobody; needs registered_users */
-    WEIR_DRAIN_EXPEDITED, /* one membarrier: interrupts the CPU for a microsecond */
+    WEIR_DRAIN_QUIET,     /* waits for a grace period (rseq); interrupts nobody; needs registered_users */
+    WEIR_DRAIN_EXPEDITED, /* one membarrier: interrupts the CPU */
     WEIR_DRAIN_LOCK,      /* the per-CPU try-lock; only where the mode is WEIR_PERCPU_LOCK */
 };
 

@@ -153,7 +153,7 @@ WEIR_API size_t weir_percpu_count(struct weir_percpu_slot *slots, unsigned cpu);
 
 /*
  * Returns when no CPU is in the middle of using a magazine that was detached before the call. Costs one
- * membarrier system call, which interrupts every CPU that runs a thread of this process for a microsecond;
+ * membarrier system call, which interrupts every CPU that runs a thread of this process;
  * nothing in WEIR_PERCPU_LOCK. If that call is refused, though it worked at the start, the program is stopped
  * with a message: to go on could hand an object out twice.
  *   Progress: may block (the system call).  Callers: any thread.
