@@ -223,6 +223,16 @@ void report_print(FILE *to, const struct options *options, const struct machine 
 void json_print(FILE *to, const struct options *options, const struct machine *machine,
                 const struct results *results);
 
+/* --- text.c: pieces of reports --- */
+
+/* The machine in one line. */
+void text_machine(char text[400], const struct machine *machine);
+/* A string in quotes; and as a member of an object, with its name. */
+void text_json(FILE *to, const char *text);
+void text_json_named(FILE *to, const char *name, const char *text);
+/* `peers`: they were asked for. */
+const char *text_verdict(enum verdict_state state, bool peers);
+
 /* --- progress.c: one line on a terminal, nothing elsewhere --- */
 
 void progress_start(unsigned stages);
@@ -255,6 +265,11 @@ bool child_turn(struct child *child, char request, void *answer, size_t bytes,
                 const struct patience *patience, char why[160]);
 /* Kills it, if it is still there. */
 void child_stop(struct child *child);
+/* What a child that could not go on left in `errors` says why: the last line, but of DPDK, which goes on with a page of
+ * usage, its first. Unchanged if there is nothing. */
+void child_words(FILE *errors, char why[160]);
+/* In the child: becomes a program that lies beside this one. Returns, after a line on standard error, if it cannot. */
+void child_become(const char *program, char *const argv[]);
 /* In the child: the next request; and an answer of one byte. */
 char child_request(void);
 void child_answer(void);

@@ -130,3 +130,30 @@ void child_answer(void)
     ssize_t written = write(PAIR_FD, "", 1);
     (void)written; /* without a parent we shall be killed */
 }
+
+void child_words(FILE *errors, char why[160])
+{
+    char line[256];
+    rewind(errors);
+    while (fgets(line, sizeof line, errors) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] != '\0')
+            snprintf(why, 160, "%.159s", line);
+        if (strncmp(line, "EAL: ", 5) == 0 && strncmp(line, "EAL: Detected", 13) != 0)
+            break;
+    }
+}
+
+void child_become(const char *program, char *const argv[])
+{
+    char path[512];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
+    path[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(path, '/');
+    snprintf(slash != NULL ? slash + 1 : path, 64, "%s", program);
+    execv(path, argv);
+    if (errno == ENOENT)
+        fputs("its program was not built; build/bench.log says why\n", stderr);
+    else
+        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+}

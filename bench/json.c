@@ -9,20 +9,6 @@ struct writer {
     bool first;
 };
 
-static void put_string(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            fprintf(to, "\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            fprintf(to, "\\u%04x", (unsigned)*text);
-        else
-            fputc(*text, to);
-    }
-    fputc('"', to);
-}
-
 /* What comes before a value: comma, new line, indentation, and in an object the name. */
 static void before(struct writer *json, const char *name)
 {
@@ -32,7 +18,7 @@ static void before(struct writer *json, const char *name)
         fprintf(json->to, "\n%*s", (int)json->depth * 2, "");
     json->first = false;
     if (name != NULL) {
-        put_string(json->to, name);
+        text_json(json->to, name);
         fputs(": ", json->to);
     }
 }
@@ -57,7 +43,7 @@ static void end(struct writer *json, char bracket)
 static void put_text(struct writer *json, const char *name, const char *text)
 {
     before(json, name);
-    put_string(json->to, text);
+    text_json(json->to, text);
 }
 
 static void put_count(struct writer *json, const char *name, uint64_t count)

@@ -157,24 +157,16 @@ static void play_here(enum contender contender)
     pair_serve(contenders[contender].round);
 }
 
-/* Becomes a program that lies beside this one. */
 static void play_elsewhere(const struct player *player)
 {
     const char *program = contenders[player->contender].program;
-    char path[512], core[16];
-
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
-    path[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(path, '/');
-    snprintf(slash != NULL ? slash + 1 : path, 64, "%s", program);
+    char core[16];
     snprintf(core, sizeof core, "%u", player->machine->cpu[0]);
     if (player->preload != NULL)
         setenv("LD_PRELOAD", player->preload, 1);
-    execl(path, program, player->contender == RTE_MEMPOOL ? core : player->preload, (char *)NULL);
-    if (player->contender == RTE_MEMPOOL && errno == ENOENT)
-        fputs("its program was not built; build/bench.log says why\n", stderr);
-    else
-        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+    const char *argument = player->contender == RTE_MEMPOOL ? core : player->preload;
+    char *argv[] = {(char *)program, (char *)argument, NULL};
+    child_become(program, argv);
 }
 
 /* In the child. */
@@ -191,19 +183,10 @@ static void play(void *arg)
 static bool play_round(struct player *player, struct pair_times *times, char failure[160])
 {
     const struct patience patience = {PATIENCE_SECONDS, NULL, NULL};
-    char line[256];
 
     if (child_turn(&player->child, 'r', times, sizeof *times, &patience, failure))
         return true;
-    /* What it left says why: the last line, but of DPDK, which goes on with a page of usage, its first. */
-    rewind(player->errors);
-    while (fgets(line, sizeof line, player->errors) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        if (line[0] != '\0')
-            snprintf(failure, 160, "%.159s", line);
-        if (strncmp(line, "EAL: ", 5) == 0 && strncmp(line, "EAL: Detected", 13) != 0)
-            break;
-    }
+    child_words(player->errors, failure);
     return false;
 }
 

@@ -18,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef PAIR_BYTES /* bench/cache: a variable */
 #define PAIR_BYTES 4096
+#endif
 #define PAIR_FD 3
 #define PAIR_COUNT 100000 /* pairs of one kind in one round */
 #define PAIR_WARM_UP 5000

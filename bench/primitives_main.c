@@ -110,43 +110,25 @@ struct dpdk {
     char failure[160]; /* empty: it runs */
 };
 
-/* In the child: becomes the program that lies beside this one. */
+/* In the child. */
 static void become_dpdk(void *arg)
 {
-    static const char program[] = "weir-bench-primitives-dpdk";
     const struct dpdk *dpdk = arg;
-    char path[512], milliseconds[16];
-
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
-    path[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(path, '/');
-    snprintf(slash != NULL ? slash + 1 : path, 64, "%s", program);
+    char program[] = "weir-bench-primitives-dpdk", milliseconds[16];
+    char *argv[] = {program, milliseconds, NULL};
     snprintf(milliseconds, sizeof milliseconds, "%u", dpdk->milliseconds);
-    execl(path, program, milliseconds, (char *)NULL);
-    if (errno == ENOENT)
-        fputs("its program was not built; build/bench.log says why\n", stderr);
-    else
-        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+    child_become(program, argv);
 }
 
 static void dpdk_cell(struct dpdk *dpdk, struct cell *cell, const struct job *job, int contender)
 {
     const struct patience patience = {PATIENCE_SECONDS, NULL, NULL};
-    char line[256];
 
     *cell = (struct cell){0};
     if (dpdk->failure[0] != '\0' ||
         child_turn(&dpdk->child, job_encode(job, contender), cell, sizeof *cell, &patience, dpdk->failure))
         return;
-    /* What it left says why: its last line, but of EAL's the first that is a message. */
-    rewind(dpdk->errors);
-    while (fgets(line, sizeof line, dpdk->errors) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        if (line[0] != '\0')
-            snprintf(dpdk->failure, sizeof dpdk->failure, "%.159s", line);
-        if (strncmp(line, "EAL: ", 5) == 0 && strncmp(line, "EAL: Detected", 13) != 0)
-            break;
-    }
+    child_words(dpdk->errors, dpdk->failure);
 }
 
 static void dpdk_start(struct dpdk *dpdk, unsigned milliseconds)

@@ -56,13 +56,6 @@ static void heading(char text[32], const struct table *table, unsigned column)
     snprintf(text, 32, "%u %s%s", n, batches ? "node" : "thread", n == 1 ? "" : "s");
 }
 
-static void machine_line(char text[400], const struct machine *machine)
-{
-    snprintf(text, 400, "%s%u CPU%s (%s), %s, %s, liburcu %s", machine->guest ? "virtual machine, " : "",
-             machine->cpus, machine->cpus == 1 ? "" : "s", machine->model, machine->compiler, machine->libc,
-             BENCH_URCU_VERSION);
-}
-
 /* What the slowest thread did, as a share of an even one: the median of the rounds. */
 static double slowest(const struct primitives_results *results, const struct table_result *result,
                       unsigned row, unsigned column)
@@ -76,14 +69,6 @@ static double slowest(const struct primitives_results *results, const struct tab
 static bool has_two_threads(const struct table *table)
 {
     return table->columns == 4;
-}
-
-static const char *state_name(const struct goal *goal, bool peers)
-{
-    return goal->state == MET       ? "met"
-           : goal->state == NOT_MET ? "NOT MET"
-           : peers                  ? "not run"
-                                    : "needs --peers";
 }
 
 /* --- for people --- */
@@ -146,7 +131,7 @@ void primitives_report(FILE *to, const struct primitives_results *results)
     const struct noise *noise = &results->noise;
     char line[400];
 
-    machine_line(line, results->machine);
+    text_machine(line, results->machine);
     fprintf(to, "weir %s, floor 1 beside its peers\n\n", BENCH_VERSION);
     fprintf(to, "  machine   %s\n", line);
     fprintf(to, "  run       %u round%s of %u ms per cell; medians; took %.0f s\n", results->rounds,
@@ -172,7 +157,7 @@ void primitives_report(FILE *to, const struct primitives_results *results)
             snprintf(range, sizeof range, "%.2f .. %.2f", goals[i].value.low, goals[i].value.high);
         }
         fprintf(to, "  %-50s %6s  %-14s %-14s %s\n", goals[i].figure, value, range, goals[i].target,
-                state_name(&goals[i], results->options->peers));
+                text_verdict(goals[i].state, results->options->peers));
     }
     fputs("  Round against round: the median, and between what half of the rounds lie.\n", to);
 }
@@ -220,7 +205,7 @@ void primitives_markdown(FILE *to, const struct primitives_results *results)
     struct goal goals[GOALS_MAX];
     char text[400];
 
-    machine_line(text, results->machine);
+    text_machine(text, results->machine);
     fprintf(
         to,
         "Measured on: %s. Medians of %u rounds of %u ms per cell; other programs used %.1f %% of the CPUs.\n",
@@ -238,7 +223,7 @@ void primitives_markdown(FILE *to, const struct primitives_results *results)
                     goal->note);
         else
             fputs(" | | |", to);
-        fprintf(to, " %s |\n", state_name(goal, results->options->peers));
+        fprintf(to, " %s |\n", text_verdict(goal->state, results->options->peers));
     }
     for (unsigned i = 0; i < TABLES; i++) {
         const struct table_result *result = &results->table[i];
@@ -261,24 +246,6 @@ void primitives_markdown(FILE *to, const struct primitives_results *results)
 
 /* --- JSON --- */
 
-/* A string of ours or of the system's: no control characters expected; they become spaces. */
-static void put_string(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            fputc('\\', to);
-        fputc((unsigned char)*text < 0x20 ? ' ' : *text, to);
-    }
-    fputc('"', to);
-}
-
-static void put_named(FILE *to, const char *name, const char *text)
-{
-    fprintf(to, "\"%s\": ", name);
-    put_string(to, text);
-}
-
 static void json_cell(FILE *to, const struct primitives_results *results, const struct table_result *result,
                       unsigned row, unsigned column)
 {
@@ -300,19 +267,19 @@ static void json_table(FILE *to, const struct primitives_results *results, const
     const struct table *table = result->table;
     static const char *const compared[] = {"best peer", "single adds", "weir_pool"};
     fputs("    {", to);
-    put_named(to, "id", table->id);
+    text_json_named(to, "id", table->id);
     fputs(", ", to);
-    put_named(to, "title", table->title);
+    text_json_named(to, "title", table->title);
     fprintf(to, ",\n      \"unit\": \"%s\", \"ratio_to\": \"%s\", \"rows\": [",
             table->time ? "nanoseconds" : "millions per second", compared[table->compared]);
     for (unsigned row = 0; row < ROWS_MAX && table->row[row] != NULL; row++) {
         fputs(row == 0 ? "\n        {" : ",\n        {", to);
-        put_named(to, "id", table->row[row]->id);
+        text_json_named(to, "id", table->row[row]->id);
         fputs(", ", to);
-        put_named(to, "name", table->row[row]->name);
+        text_json_named(to, "name", table->row[row]->name);
         fputs(", ", to);
         if (result->missing[row][0] != '\0') {
-            put_named(to, "missing", result->missing[row]);
+            text_json_named(to, "missing", result->missing[row]);
         } else {
             fputs("\"cells\": [\n", to);
             for (unsigned column = 0; column < table->columns; column++)
@@ -331,17 +298,17 @@ void primitives_json(FILE *to, const struct primitives_results *results)
     bool first = true;
 
     fputs("{\n  ", to);
-    put_named(to, "weir", BENCH_VERSION);
+    text_json_named(to, "weir", BENCH_VERSION);
     fputs(",\n  \"machine\": {", to);
-    put_named(to, "model", machine->model);
+    text_json_named(to, "model", machine->model);
     fprintf(to, ", \"cpus\": %u, \"virtual\": %s, ", machine->cpus, machine->guest ? "true" : "false");
-    put_named(to, "kernel", machine->kernel);
+    text_json_named(to, "kernel", machine->kernel);
     fputs(", ", to);
-    put_named(to, "libc", machine->libc);
+    text_json_named(to, "libc", machine->libc);
     fputs(", ", to);
-    put_named(to, "compiler", machine->compiler);
+    text_json_named(to, "compiler", machine->compiler);
     fputs(", ", to);
-    put_named(to, "liburcu", BENCH_URCU_VERSION);
+    text_json_named(to, "liburcu", BENCH_URCU_VERSION);
     fprintf(to, "},\n  \"rounds\": %u, \"milliseconds\": %u, \"seconds\": %.1f,\n", results->rounds,
             results->options->milliseconds, results->seconds);
     fprintf(to, "  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  \"tables\": [\n",
@@ -357,9 +324,9 @@ void primitives_json(FILE *to, const struct primitives_results *results)
     unsigned n = primitives_summary(goals, results);
     for (unsigned i = 0; i < n; i++) {
         fputs("    {", to);
-        put_named(to, "figure", goals[i].figure);
+        text_json_named(to, "figure", goals[i].figure);
         fputs(", ", to);
-        put_named(to, "target", goals[i].target);
+        text_json_named(to, "target", goals[i].target);
         if (goals[i].state != NOT_RUN)
             fprintf(to, ", \"value\": %.3f, \"low\": %.3f, \"high\": %.3f, \"met\": %s",
                     goals[i].value.median, goals[i].value.low, goals[i].value.high,

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache_dpdk.c - DPDK's rte_mempool with its per-core caches beside the engine. Every thread that uses it is registered
+ * as a core of DPDK's, else it would have no cache.
+ *
+ *     weir-bench-cache-dpdk 64 50: the size of an object, the milliseconds of a cell
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_mempool.h>
+
+#include "cache_loop.h"
+
+#define OBJECTS 65535                     /* each thread's cache may hold 768 */
+#define CACHED RTE_MEMPOOL_CACHE_MAX_SIZE /* 512; weir has two magazines of 252 */
+
+static struct rte_mempool *pool;
+
+static bool start(char *program)
+{
+    /* No huge pages, no devices, no files: only the memory pool is wanted. The calling thread only waits. */
+    char lcores[32];
+    struct machine machine = {.cpus = 0};
+    machine_cpus(&machine);
+    snprintf(lcores, sizeof lcores, "0@%u", machine.cpu[0]);
+    char *eal[] = {program,
+                   (char *)"--lcores",
+                   lcores,
+                   (char *)"--no-huge",
+                   (char *)"--no-pci",
+                   (char *)"--no-shconf",
+                   (char *)"--no-telemetry",
+                   (char *)"-m",
+                   (char *)"512",
+                   NULL};
+    if (rte_eal_init(9, eal) >= 0)
+        return true;
+    fprintf(stderr, "DPDK does not start: %s\n", rte_strerror(rte_errno));
+    return false;
+}
+
+static bool open_pool(size_t object_bytes)
+{
+    pool = rte_mempool_create("objects", OBJECTS, (unsigned)object_bytes, CACHED, 0, NULL, NULL, NULL, NULL,
+                              SOCKET_ID_ANY, 0);
+    if (pool == NULL)
+        fprintf(stderr, "DPDK has no memory for the pool: %s\n", rte_strerror(rte_errno));
+    return pool != NULL;
+}
+
+static bool enter(void)
+{
+    return rte_thread_register() == 0;
+}
+
+ALWAYS_INLINE void *inlined_alloc(size_t bytes)
+{
+    void *object;
+    (void)bytes;
+    return rte_mempool_get(pool, &object) == 0 ? object : NULL;
+}
+
+ALWAYS_INLINE void inlined_free(void *object)
+{
+    rte_mempool_put(pool, object);
+}
+
+ALWAYS_INLINE bool inlined_alloc_bulk(size_t n, void *objects[])
+{
+    return rte_mempool_get_bulk(pool, objects, (unsigned)n) == 0;
+}
+
+ALWAYS_INLINE void inlined_free_bulk(size_t n, void *objects[])
+{
+    rte_mempool_put_bulk(pool, objects, (unsigned)n);
+}
+
+static __attribute__((noinline)) void *called_alloc(size_t bytes)
+{
+    return inlined_alloc(bytes);
+}
+
+static __attribute__((noinline)) void called_free(void *object)
+{
+    inlined_free(object);
+}
+
+static __attribute__((noinline)) bool called_alloc_bulk(size_t n, void *objects[])
+{
+    return inlined_alloc_bulk(n, objects);
+}
+
+static __attribute__((noinline)) void called_free_bulk(size_t n, void *objects[])
+{
+    inlined_free_bulk(n, objects);
+}
+
+static double pairs_inlined(unsigned run, bool touch)
+{
+    return pairs_of(inlined_alloc, inlined_free, run, touch);
+}
+
+static double bulk_inlined(unsigned n)
+{
+    return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n);
+}
+
+static uint64_t missing(void)
+{
+    return OBJECTS - rte_mempool_avail_count(pool);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct cache_contender contender = {
+        .open = open_pool,
+        .enter = enter,
+        .leave = rte_thread_unregister,
+        .alloc = called_alloc,
+        .free_it = called_free,
+        .alloc_bulk = called_alloc_bulk,
+        .free_bulk = called_free_bulk,
+        .pairs_inlined = pairs_inlined,
+        .bulk_inlined = bulk_inlined,
+        .missing = missing,
+    };
+    if (argc < 3 || !start(argv[0]))
+        return 1;
+    return cache_serve(&contender, (size_t)atoi(argv[1]), (unsigned)atoi(argv[2])) ? 0 : 1;
+}
