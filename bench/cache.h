@@ -9,6 +9,8 @@
 #ifndef BENCH_CACHE_H
 #define BENCH_CACHE_H
 
+#include <stdlib.h>
+
 #include "bench.h"
 
 #define CACHE_THREADS_MAX 64
@@ -49,8 +51,14 @@ struct cache_cell {
 
 /* --- contenders --- */
 
+struct cache_setting {
+    size_t object_bytes;
+    unsigned milliseconds; /* of a cell of runs, pipe or circle */
+    unsigned threads;      /* at most */
+};
+
 struct cache_contender {
-    bool (*open)(size_t object_bytes);
+    bool (*open)(const struct cache_setting *setting);
     /* In each thread that uses it; NULL: nothing to do. */
     bool (*enter)(void);
     void (*leave)(void);
@@ -70,7 +78,13 @@ struct cache_contender {
 extern const struct cache_contender cache_lifo, cache_weir;
 
 /* cache_cell.c: answers requests for jobs until there are no more. False if something failed. */
-bool cache_serve(const struct cache_contender *contender, size_t object_bytes, unsigned milliseconds);
+bool cache_serve(const struct cache_contender *contender, const struct cache_setting *setting);
+/* What a program that is not this one is told: bytes, milliseconds, threads. */
+static inline struct cache_setting cache_setting_of(char *const argv[])
+{
+    return (struct cache_setting){strtoul(argv[0], NULL, 10), (unsigned)strtoul(argv[1], NULL, 10),
+                                  (unsigned)strtoul(argv[2], NULL, 10)};
+}
 
 /* --- cache_tables.c: what is measured --- */
 
@@ -103,6 +117,13 @@ struct cache_table {
 
 extern const struct cache_table cache_tables[CACHE_TABLES];
 
+static inline unsigned cache_job_threads(const struct cache_job *job)
+{
+    if (job->kind == CACHE_RUNS)
+        return job->n;
+    return job->kind == CACHE_PIPE || job->kind == CACHE_CIRCLE ? 2 : 1;
+}
+
 /* A job as a byte, for the way into another process; and the request to count all objects, the last one. */
 #define CACHE_RECOUNT '~'
 char cache_job_encode(const struct cache_table *table, unsigned column);
@@ -114,8 +135,7 @@ struct cache_player {
     struct child child;
     enum cache_row row;
     const char *preload;
-    size_t object_bytes;
-    unsigned milliseconds;
+    struct cache_setting setting;
     FILE *errors;      /* what it says when it cannot run */
     char failure[160]; /* empty: it runs */
 };
@@ -123,8 +143,8 @@ struct cache_player {
 const char *cache_row_id(enum cache_row row);
 const char *cache_row_name(enum cache_row row, bool inlined);
 bool cache_row_is_peer(enum cache_row row); /* takes part with --peers only */
-void cache_player_start(struct cache_player *player, enum cache_row row, size_t object_bytes,
-                        unsigned milliseconds, char warm_up);
+void cache_player_start(struct cache_player *player, enum cache_row row, const struct cache_setting *setting,
+                        char warm_up);
 void cache_player_turn(struct cache_player *player, struct cache_cell *cell, char job);
 void cache_player_stop(struct cache_player *player);
 

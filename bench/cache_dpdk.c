@@ -3,7 +3,7 @@
  * cache_dpdk.c - DPDK's rte_mempool with its per-core caches beside the engine. Every thread that uses it is registered
  * as a core of DPDK's, else it would have no cache.
  *
- *     weir-bench-cache-dpdk 64 50: the size of an object, the milliseconds of a cell
+ *     weir-bench-cache-dpdk 64 50 2: see cache_setting_of()
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +14,10 @@
 
 #include "cache_loop.h"
 
-#define OBJECTS 65535                     /* each thread's cache may hold 768 */
-#define CACHED RTE_MEMPOOL_CACHE_MAX_SIZE /* 512; weir has two magazines of 252 */
+#define CACHED RTE_MEMPOOL_CACHE_MAX_SIZE /* 512, of which a cache may have half as many more */
 
 static struct rte_mempool *pool;
+static unsigned pool_objects;
 
 static bool start(char *program)
 {
@@ -42,10 +42,14 @@ static bool start(char *program)
     return false;
 }
 
-static bool open_pool(size_t object_bytes)
+/* As many as its caches and the program can have, so that nobody finds it empty, and not more: they go round. */
+static bool open_pool(const struct cache_setting *setting)
 {
-    pool = rte_mempool_create("objects", OBJECTS, (unsigned)object_bytes, CACHED, 0, NULL, NULL, NULL, NULL,
-                              SOCKET_ID_ANY, 0);
+    unsigned most = setting->threads * (CACHED * 3 / 2 + CACHE_RUN_MAX) + 2 * PIPE_SLOTS + 2 * CACHE_BULK_MAX;
+    for (pool_objects = 1023; pool_objects < most;) /* 2^n - 1 is what DPDK advises */
+        pool_objects = pool_objects * 2 + 1;
+    pool = rte_mempool_create("objects", pool_objects, (unsigned)setting->object_bytes, CACHED, 0, NULL, NULL,
+                              NULL, NULL, SOCKET_ID_ANY, 0);
     if (pool == NULL)
         fprintf(stderr, "DPDK has no memory for the pool: %s\n", rte_strerror(rte_errno));
     return pool != NULL;
@@ -110,7 +114,7 @@ static double bulk_inlined(unsigned n)
 
 static uint64_t missing(void)
 {
-    return OBJECTS - rte_mempool_avail_count(pool);
+    return pool_objects - rte_mempool_avail_count(pool);
 }
 
 int main(int argc, char **argv)
@@ -127,7 +131,8 @@ int main(int argc, char **argv)
         .bulk_inlined = bulk_inlined,
         .missing = missing,
     };
-    if (argc < 3 || !start(argv[0]))
+    if (argc < 4 || !start(argv[0]))
         return 1;
-    return cache_serve(&contender, (size_t)atoi(argv[1]), (unsigned)atoi(argv[2])) ? 0 : 1;
+    const struct cache_setting setting = cache_setting_of(argv + 1);
+    return cache_serve(&contender, &setting) ? 0 : 1;
 }

@@ -70,9 +70,9 @@ static __attribute__((noinline)) void called_free_bulk(size_t n, void *objects[]
     lifo_free_bulk(n, objects);
 }
 
-static bool open_lifo(size_t object_bytes)
+static bool open_lifo(const struct cache_setting *setting)
 {
-    (void)object_bytes;
+    (void)setting;
     return true;
 }
 

@@ -73,8 +73,12 @@ static bool gather(struct cast *cast, struct cache_result *result)
 {
     const struct cache_table *table = result->table;
     const struct cache_cell nothing = {0};
+    struct cache_setting setting = {options.object_bytes, options.milliseconds, 0};
     bool failed = false;
     memset(cast, 0, sizeof *cast);
+    for (unsigned column = 0; column < table->columns; column++)
+        if (cache_job_threads(&table->job[column]) > setting.threads)
+            setting.threads = cache_job_threads(&table->job[column]);
     for (unsigned row = 0; row < CACHE_ROWS; row++) {
         if (cache_row_is_peer(row) && !options.peers)
             snprintf(result->missing[row], sizeof result->missing[row], "with --peers");
@@ -82,8 +86,7 @@ static bool gather(struct cast *cast, struct cache_result *result)
             struct cache_player *player = player_of(cast, table, row, column);
             if (!takes_part(table, row, column) || player->errors != NULL || result->missing[row][0] != '\0')
                 continue;
-            cache_player_start(player, row, options.object_bytes, options.milliseconds,
-                               cache_job_encode(table, column));
+            cache_player_start(player, row, &setting, cache_job_encode(table, column));
             if (player->failure[0] == '\0')
                 continue;
             snprintf(result->missing[row], sizeof result->missing[row], "not run: %.140s", player->failure);

@@ -2,9 +2,9 @@
 /*
  * cache_malloc.c - whatever malloc this program is run with, beside the engine.
  *
- *     LD_PRELOAD=libjemalloc.so.2 weir-bench-cache-malloc 64 50 libjemalloc.so.2
+ *     LD_PRELOAD=libjemalloc.so.2 weir-bench-cache-malloc 64 50 2 libjemalloc.so.2
  *
- * The size of an object, the milliseconds of a cell, and the library that malloc must come from; none: the C library's.
+ * What cache_setting_of() reads, and the library that malloc must come from; none: the C library's.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,9 +13,9 @@
 
 #include "cache_loop.h"
 
-static bool open_malloc(size_t object_bytes)
+static bool open_malloc(const struct cache_setting *setting)
 {
-    (void)object_bytes;
+    (void)setting;
     return true;
 }
 
@@ -41,13 +41,16 @@ int main(int argc, char **argv)
         .alloc_bulk = malloc_bulk,
         .free_bulk = free_bulk,
     };
-    if (argc > 3) {
+    if (argc > 4) {
         Dl_info info;
         const void *function = dlsym(RTLD_DEFAULT, "malloc");
-        if (function == NULL || dladdr(function, &info) == 0 || strstr(info.dli_fname, argv[3]) == NULL) {
-            fprintf(stderr, "%s is not installed\n", argv[3]);
+        if (function == NULL || dladdr(function, &info) == 0 || strstr(info.dli_fname, argv[4]) == NULL) {
+            fprintf(stderr, "%s is not installed\n", argv[4]);
             return 1;
         }
     }
-    return argc > 2 && cache_serve(&contender, (size_t)atoi(argv[1]), (unsigned)atoi(argv[2])) ? 0 : 1;
+    if (argc < 4)
+        return 1;
+    const struct cache_setting setting = cache_setting_of(argv + 1);
+    return cache_serve(&contender, &setting) ? 0 : 1;
 }

@@ -50,18 +50,19 @@ static void play(void *arg)
 {
     const struct cache_player *player = arg;
     const char *program = rows[player->row].program;
-    char bytes[16], milliseconds[16];
+    char bytes[16], milliseconds[16], threads[16];
 
     if (program == NULL) {
-        if (!cache_serve(rows[player->row].here, player->object_bytes, player->milliseconds))
+        if (!cache_serve(rows[player->row].here, &player->setting))
             fputs("could not be set up\n", stderr);
         return;
     }
-    snprintf(bytes, sizeof bytes, "%zu", player->object_bytes);
-    snprintf(milliseconds, sizeof milliseconds, "%u", player->milliseconds);
+    snprintf(bytes, sizeof bytes, "%zu", player->setting.object_bytes);
+    snprintf(milliseconds, sizeof milliseconds, "%u", player->setting.milliseconds);
+    snprintf(threads, sizeof threads, "%u", player->setting.threads);
     if (player->preload != NULL)
         setenv("LD_PRELOAD", player->preload, 1);
-    char *argv[] = {(char *)program, bytes, milliseconds, (char *)player->preload, NULL};
+    char *argv[] = {(char *)program, bytes, milliseconds, threads, (char *)player->preload, NULL};
     child_become(program, argv);
 }
 
@@ -73,8 +74,8 @@ void cache_player_turn(struct cache_player *player, struct cache_cell *cell, cha
         child_words(player->errors, player->failure);
 }
 
-void cache_player_start(struct cache_player *player, enum cache_row row, size_t object_bytes,
-                        unsigned milliseconds, char warm_up)
+void cache_player_start(struct cache_player *player, enum cache_row row, const struct cache_setting *setting,
+                        char warm_up)
 {
     const char *const *preload = rows[row].preload;
     struct cache_cell ignored;
@@ -84,8 +85,7 @@ void cache_player_start(struct cache_player *player, enum cache_row row, size_t 
         *player = (struct cache_player){.child = {-1, -1, -1},
                                         .row = row,
                                         .preload = preload[tried],
-                                        .object_bytes = object_bytes,
-                                        .milliseconds = milliseconds,
+                                        .setting = *setting,
                                         .errors = tmpfile()};
         if (player->errors == NULL || !child_start(&player->child, play, player, player->errors))
             snprintf(player->failure, sizeof player->failure, "could not be started: %s", strerror(errno));

@@ -65,9 +65,9 @@ static void print_row(FILE *to, const struct cache_results *results, const struc
         struct spread ratio = cache_ratio(results, result, row, column);
         char text[48] = "-";
         if (value.median > 0)
-            snprintf(text, sizeof text, "%.*f+-%.0f%% %.2f", decimals(value.median), value.median,
-                     deviation(&value), ratio.median);
-        fprintf(to, "%*s", CELL_WIDTH, text);
+            snprintf(text, sizeof text, "%.*f+-%.0f%% %.*f", decimals(value.median), value.median,
+                     deviation(&value), decimals(ratio.median), ratio.median);
+        fprintf(to, " %*s", CELL_WIDTH - 1, text);
     }
     fputc('\n', to);
 }
@@ -195,6 +195,12 @@ static void markdown_name(FILE *to, const struct cache_table *table, unsigned ro
     fprintf(to, "| %s%s%s |", mark, cache_row_name(row, table->job[0].inlined), mark);
 }
 
+static void markdown_cell(FILE *to, const struct spread *value, double ratio)
+{
+    fprintf(to, " %.*f ±%.0f %% (%.*f) |", decimals(value->median), value->median, deviation(value),
+            decimals(ratio), ratio);
+}
+
 static void markdown_rows(FILE *to, const struct cache_results *results, const struct cache_result *result,
                           bool memory)
 {
@@ -211,8 +217,7 @@ static void markdown_rows(FILE *to, const struct cache_results *results, const s
             else if (memory)
                 fprintf(to, " %.1f |", mebibytes(results, result, row, column));
             else
-                fprintf(to, " %.*f ±%.0f %% (%.2f) |", decimals(value.median), value.median,
-                        deviation(&value), cache_ratio(results, result, row, column).median);
+                markdown_cell(to, &value, cache_ratio(results, result, row, column).median);
         }
         fputc('\n', to);
     }

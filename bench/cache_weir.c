@@ -55,15 +55,15 @@ static void backend_free(void *arg, size_t n, void *objects[])
     weir_pool_put_batch(&backend.back, node_of(objects[0]), node_of(objects[n - 1]), n);
 }
 
-static bool open_weir(size_t object_bytes)
+static bool open_weir(const struct cache_setting *setting)
 {
     static const struct weir_cache_ops ops = {backend_alloc, backend_free};
     struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
-    backend.bytes = (object_bytes + 63) / 64 * 64;
+    backend.bytes = (setting->object_bytes + 63) / 64 * 64;
     backend.objects = aligned_alloc(4096, OBJECTS * backend.bytes);
     weir_pool_init(&backend.back);
     config.ops = &ops;
-    config.object_size = object_bytes;
+    config.object_size = setting->object_bytes;
     return backend.objects != NULL && weir_cache_create(&cache, &config) == 0;
 }
 
