@@ -105,7 +105,6 @@ static void put_blocks(struct writer *json, const struct weir_block_stats *block
     begin(json, "magazines", '{');
     put_count(json, "in_use", blocks->in_use);
     put_count(json, "peak", blocks->total);
-    put_count(json, "hits", blocks->hits);
     put_count(json, "grown", blocks->grown);
     put_count(json, "misses", blocks->misses);
     end(json, '}');

@@ -182,16 +182,14 @@ static void print_needs(FILE *to, const struct results *results)
 {
     unsigned shown = 0;
     title(to, "Deferred free: what weir needed for it");
-    fputs("                                     pages of 4 KiB      pointer blocks asked for:         blocks "
-          "    had\n"
-          "                                       peak   at end   were there    grown   none there     made  "
-          "to wait\n",
+    fputs("                                     pages of 4 KiB      pointer blocks:                  had\n"
+          "                                       peak   at end    grown   none there     made  to wait\n",
           to);
     for (unsigned i = 0; i < results->cases; i++) {
         const struct deferred_result *result = results->case_result[i];
         const struct weir_block_stats *blocks;
         uint64_t fallback;
-        char at_end[32] = "-", peak[32] = "-", hits[32], total[32];
+        char at_end[32] = "-", peak[32] = "-", total[32];
 
         if (result->failure[0] != '\0' ||
             (!deferred_is_page(result->method) && !deferred_is_reclaimer(result->method)))
@@ -206,10 +204,9 @@ static void print_needs(FILE *to, const struct results *results)
             blocks = &result->reclaimer.blocks;
             fallback = result->reclaimer.chain_total + result->reclaimer.waits + result->reclaimer.throttled;
         }
-        fprintf(to, "    %-33s %7s %8s %12s %8llu %12llu %8s %8llu\n", deferred_name(result->method), peak,
-                at_end, grouped(blocks->hits, hits), (unsigned long long)blocks->grown,
-                (unsigned long long)blocks->misses, grouped(blocks->total, total),
-                (unsigned long long)fallback);
+        fprintf(to, "    %-33s %7s %8s %8llu %12llu %8s %8llu\n", deferred_name(result->method), peak, at_end,
+                (unsigned long long)blocks->grown, (unsigned long long)blocks->misses,
+                grouped(blocks->total, total), (unsigned long long)fallback);
     }
     fputs("  pages: not free: handed out, cached, waiting for a grace period, or holding pointer blocks.\n"
           "  pointer blocks: arrays in which pointers wait. grown: needed new memory. none there: and got "
