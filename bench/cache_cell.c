@@ -8,7 +8,8 @@
 
 #include "cache_loop.h"
 
-#define REPEATS 7        /* measurements of pairs and bulk in a cell; the fastest counts */
+#define REPEATS 7 /* measurements of pairs and bulk in a cell; the fastest counts */
+#define ENOUGH_SECONDS 0.5
 #define WARM_UP_RUNS 100 /* of each thread, before the clock starts */
 #define IDLE_SPINS 200   /* looks at a ring, before the CPU is offered to others */
 
@@ -62,11 +63,11 @@ static double measure(const struct cache_contender *contender, const struct cach
                         : bulk_called(contender->alloc_bulk, contender->free_bulk, job->n);
 }
 
-/* Each is short. Others can only make it slower, by having the CPU meanwhile. */
+/* Each is short, or else one will do. Others can only make it slower, by having the CPU meanwhile. */
 static void measure_alone(struct worker *worker)
 {
     worker->value = measure(all.contender, &all.job);
-    for (unsigned i = 1; i < REPEATS; i++) {
+    for (unsigned i = 1; i < REPEATS && seconds_now() - worker->start < ENOUGH_SECONDS; i++) {
         double value = measure(all.contender, &all.job);
         if (value < worker->value)
             worker->value = value;

@@ -10,7 +10,7 @@ extern size_t cache_object_bytes; /* cache_cell.c */
 #define PAIR_BYTES cache_object_bytes
 #include "pair_loop.h"
 
-#define BULK_COUNT 300000 /* objects in one measurement */
+#define BULK_COUNT PAIR_COUNT /* objects in one measurement */
 
 /* Nanoseconds per pair. Spelled out, so that length and touch are constants wherever the functions are inlined. */
 ALWAYS_INLINE double pairs_of(pair_alloc_function alloc, pair_free_function free_it, unsigned run, bool touch)

@@ -138,8 +138,8 @@ static uint64_t recount(void)
     size_t n, there = 0;
 
     weir_cache_destroy(cache);
-    for (struct weir_stack_node *node = weir_pool_drain(&backend.back, &n); node != NULL;
-         node = weir_stack_next(node)) {
+    struct weir_stack_node *node = weir_pool_drain(&backend.back, &n);
+    for (size_t i = 0; i < n && node != NULL; i++, node = weir_stack_next(node)) {
         there += !seen[node - backend.nodes];
         seen[node - backend.nodes] = true;
     }
