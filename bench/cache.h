@@ -22,6 +22,7 @@
 enum cache_kind {
     CACHE_PAIRS,  /* n allocs, n frees; one thread */
     CACHE_BULK,   /* n objects at once; one thread */
+    CACHE_FILL,   /* the same at 64 levels of what the thread holds besides: the slowest */
     CACHE_RUNS,   /* n threads, runs of a random length */
     CACHE_PIPE,   /* from one thread to another, n objects per call */
     CACHE_CIRCLE, /* from each of two threads to the other */

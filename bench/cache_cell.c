@@ -10,6 +10,9 @@
 
 #define REPEATS 7 /* measurements of pairs and bulk in a cell; the fastest counts */
 #define ENOUGH_SECONDS 0.5
+#define FILLS 64         /* numbers of objects held besides, */
+#define FILL_STEP 8      /* that far apart */
+#define FILL_COUNT 3200  /* objects in one measurement there */
 #define WARM_UP_RUNS 100 /* of each thread, before the clock starts */
 #define IDLE_SPINS 200   /* looks at a ring, before the CPU is offered to others */
 
@@ -60,12 +63,36 @@ static double measure(const struct cache_contender *contender, const struct cach
         return job->inlined ? contender->pairs_inlined(job->n, job->touch)
                             : pairs_called(contender->alloc, contender->free_it, job->n, job->touch);
     return job->inlined ? contender->bulk_inlined(job->n)
-                        : bulk_called(contender->alloc_bulk, contender->free_bulk, job->n);
+                        : bulk_called(contender->alloc_bulk, contender->free_bulk, job->n, BULK_COUNT);
+}
+
+/* Where a cache hands whole magazines on, some numbers of objects are at an edge, which is crossed each time. */
+static double measure_fills(const struct cache_contender *contender, unsigned n)
+{
+    static void *held[FILLS][FILL_STEP];
+    double slowest = 0;
+    unsigned fill = 0;
+    for (; fill < FILLS && contender->alloc_bulk(FILL_STEP, held[fill]); fill++) {
+        double fastest = 0;
+        for (unsigned i = 0; i < REPEATS; i++) {
+            double value = bulk_called(contender->alloc_bulk, contender->free_bulk, n, FILL_COUNT);
+            fastest = i == 0 || value < fastest ? value : fastest;
+        }
+        slowest = fastest > slowest ? fastest : slowest;
+    }
+    while (fill != 0)
+        contender->free_bulk(FILL_STEP, held[--fill]);
+    return slowest;
 }
 
 /* Each is short, or else one will do. Others can only make it slower, by having the CPU meanwhile. */
 static void measure_alone(struct worker *worker)
 {
+    if (all.job.kind == CACHE_FILL) {
+        worker->value = measure_fills(all.contender, all.job.n);
+        worker->objects = FILLS * REPEATS * FILL_COUNT;
+        return;
+    }
     worker->value = measure(all.contender, &all.job);
     for (unsigned i = 1; i < REPEATS && seconds_now() - worker->start < ENOUGH_SECONDS; i++) {
         double value = measure(all.contender, &all.job);
@@ -245,7 +272,7 @@ static void *worker_main(void *arg)
     pthread_barrier_wait(&all.line);
     worker->start = seconds_now();
     worker->cpu = cpu_seconds();
-    if (kind == CACHE_PAIRS || kind == CACHE_BULK)
+    if (kind <= CACHE_FILL)
         measure_alone(worker);
     else if (kind == CACHE_RUNS)
         runs(worker);
@@ -289,7 +316,7 @@ static void join_workers(struct cache_cell *cell, unsigned threads)
     }
     pthread_barrier_destroy(&all.line);
     double seconds = threads == 1 ? all.worker[0].cpu : last - first;
-    bool alone = all.job.kind == CACHE_PAIRS || all.job.kind == CACHE_BULK;
+    bool alone = all.job.kind <= CACHE_FILL;
     cell->value = alone ? all.worker[0].value : (double)cell->objects / seconds;
     if (all.job.kind == CACHE_PIPE || all.job.kind == CACHE_CIRCLE)
         cell->missing = sent - cell->objects;
@@ -337,7 +364,7 @@ static void cell_run(struct cache_cell *cell, const struct cache_job *job, unsig
         contender->exchanges(&before);
     start_workers(threads);
     pthread_barrier_wait(&all.line);
-    if (job->kind != CACHE_PAIRS && job->kind != CACHE_BULK)
+    if (job->kind > CACHE_FILL)
         nanosleep(&length, NULL);
     weir_store_relaxed(&all.stop, 1u);
     join_workers(cell, threads);

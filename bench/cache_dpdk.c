@@ -109,7 +109,7 @@ static double pairs_inlined(unsigned run, bool touch)
 
 static double bulk_inlined(unsigned n)
 {
-    return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n);
+    return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n, BULK_COUNT);
 }
 
 static uint64_t missing(void)

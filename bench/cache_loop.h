@@ -35,22 +35,24 @@ ALWAYS_INLINE void bulk_repeat(bool (*alloc_bulk)(size_t n, void *objects[]),
     }
 }
 
+/* Nanoseconds per object. */
 ALWAYS_INLINE double bulk_time(bool (*alloc_bulk)(size_t n, void *objects[]),
-                               void (*free_bulk)(size_t n, void *objects[]), unsigned n)
+                               void (*free_bulk)(size_t n, void *objects[]), unsigned n, unsigned count)
 {
-    bulk_repeat(alloc_bulk, free_bulk, n, PAIR_WARM_UP);
+    bulk_repeat(alloc_bulk, free_bulk, n, count / 20);
     double start = seconds_now();
-    bulk_repeat(alloc_bulk, free_bulk, n, BULK_COUNT);
-    return (seconds_now() - start) * 1e9 / ((BULK_COUNT + n - 1) / n * n);
+    bulk_repeat(alloc_bulk, free_bulk, n, count);
+    return (seconds_now() - start) * 1e9 / ((count + n - 1) / n * n);
 }
 
-/* Nanoseconds per object; the numbers are constants here too. */
+/* The numbers are constants here too. */
 ALWAYS_INLINE double bulk_of(bool (*alloc_bulk)(size_t n, void *objects[]),
-                             void (*free_bulk)(size_t n, void *objects[]), unsigned n)
+                             void (*free_bulk)(size_t n, void *objects[]), unsigned n, unsigned count)
 {
     if (n == 8)
-        return bulk_time(alloc_bulk, free_bulk, 8);
-    return n == 32 ? bulk_time(alloc_bulk, free_bulk, 32) : bulk_time(alloc_bulk, free_bulk, 128);
+        return bulk_time(alloc_bulk, free_bulk, 8, count);
+    return n == 32 ? bulk_time(alloc_bulk, free_bulk, 32, count)
+                   : bulk_time(alloc_bulk, free_bulk, 128, count);
 }
 
 /* Called functions: which they are is hidden from the compiler. */
@@ -63,10 +65,10 @@ pairs_called(pair_alloc_function alloc, pair_free_function free_it, unsigned run
 
 static __attribute__((noinline, unused)) double bulk_called(bool (*alloc_bulk)(size_t n, void *objects[]),
                                                             void (*free_bulk)(size_t n, void *objects[]),
-                                                            unsigned n)
+                                                            unsigned n, unsigned count)
 {
     __asm__ __volatile__("" : "+r"(alloc_bulk), "+r"(free_bulk));
-    return bulk_of(alloc_bulk, free_bulk, n);
+    return bulk_of(alloc_bulk, free_bulk, n, count);
 }
 
 #endif /* BENCH_CACHE_LOOP_H */

@@ -6,7 +6,7 @@
 
 #define NAME_WIDTH 17
 #define CELL_WIDTH 16
-#define EXCHANGE_WIDTH 24
+#define EXCHANGE_WIDTH 22
 
 /* What half of the rounds differ from the median, at most: percent. */
 static double deviation(const struct spread *spread)
@@ -32,6 +32,14 @@ static double mebibytes(const struct cache_results *results, const struct cache_
                         unsigned column)
 {
     return (double)cache_peak(results, result, row, column) / (1 << 20);
+}
+
+/* The median, and between what half of the rounds lie. */
+static void exchange_text(char text[48], const struct spread *value, const char *to)
+{
+    int digits = value->high < 99.5 ? 1 : 0;
+    snprintf(text, 48, "%.*f (%.*f%s%.*f)", digits, value->median, digits, value->low, to, digits,
+             value->high);
 }
 
 /* --- for people --- */
@@ -97,16 +105,16 @@ static void print_exchanges(FILE *to, const struct cache_results *results, const
     struct spread count[CACHE_COLUMNS_MAX][CACHE_EXCHANGES];
     for (unsigned column = 0; column < table->columns; column++)
         cache_exchanges_of(results, result, column, count[column]);
-    fputs("\n  weir_cache's statistics, per million objects allocated and freed\n", to);
-    print_headings(to, table, EXCHANGE_WIDTH - 8);
+    fputs("\n  weir_cache's statistics, per million objects allocated and freed: medians (half of the "
+          "rounds)\n",
+          to);
+    print_headings(to, table, EXCHANGE_WIDTH - 4);
     for (unsigned i = 0; i < CACHE_EXCHANGES; i++) {
         fprintf(to, "  %-*s", EXCHANGE_WIDTH, cache_exchange_names[i]);
         for (unsigned column = 0; column < table->columns; column++) {
-            char text[32];
-            const struct spread *value = &count[column][i];
-            snprintf(text, sizeof text, "%.*f+-%.0f%%", value->median < 99.5 ? 1 : 0, value->median,
-                     deviation(value));
-            fprintf(to, "%*s", column == 0 ? CELL_WIDTH - 8 : CELL_WIDTH, text);
+            char text[48];
+            exchange_text(text, &count[column][i], "..");
+            fprintf(to, " %*s", (column == 0 ? CELL_WIDTH - 4 : CELL_WIDTH) - 1, text);
         }
         fputc('\n', to);
     }
@@ -230,13 +238,16 @@ static void markdown_exchanges(FILE *to, const struct cache_results *results,
     struct spread count[CACHE_COLUMNS_MAX][CACHE_EXCHANGES];
     for (unsigned column = 0; column < table->columns; column++)
         cache_exchanges_of(results, result, column, count[column]);
-    fprintf(to, "\n`weir_cache_stats`, per million objects allocated and freed:\n\n");
+    fprintf(
+        to,
+        "\n`weir_cache_stats`, per million objects allocated and freed: medians (half of the rounds)\n\n");
     markdown_headings(to, table);
     for (unsigned i = 0; i < CACHE_EXCHANGES; i++) {
         fprintf(to, "| %s |", cache_exchange_names[i]);
         for (unsigned column = 0; column < table->columns; column++) {
-            const struct spread *value = &count[column][i];
-            fprintf(to, " %.*f ±%.0f %% |", value->median < 99.5 ? 1 : 0, value->median, deviation(value));
+            char text[48];
+            exchange_text(text, &count[column][i], " to ");
+            fprintf(to, " %s |", text);
         }
         fputc('\n', to);
     }

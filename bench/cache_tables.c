@@ -7,30 +7,6 @@
 #define SHARED (EVERYBODY & ~(1u << ROW_LIFO))
 #define BULKY (1u << ROW_WEIR | 1u << ROW_RTE)
 
-#define PAIR_JOBS(inlined_)                                                                                  \
-    {                                                                                                        \
-        {CACHE_PAIRS, 1, false, inlined_}, {CACHE_PAIRS, 1, true, inlined_},                                 \
-            {CACHE_PAIRS, 8, false, inlined_},                                                               \
-        {                                                                                                    \
-            CACHE_PAIRS, 64, false, inlined_                                                                 \
-        }                                                                                                    \
-    }
-#define PAIR_HEADINGS                                                                                        \
-    {                                                                                                        \
-        "alternating", "written", "runs of 8", "runs of 64"                                                  \
-    }
-#define BULK_JOBS(inlined_)                                                                                  \
-    {                                                                                                        \
-        {CACHE_BULK, 8, false, inlined_}, {CACHE_BULK, 32, false, inlined_},                                 \
-        {                                                                                                    \
-            CACHE_BULK, 128, false, inlined_                                                                 \
-        }                                                                                                    \
-    }
-#define BULK_HEADINGS                                                                                        \
-    {                                                                                                        \
-        "8 at once", "32 at once", "128 at once"                                                             \
-    }
-
 const struct cache_table cache_tables[CACHE_TABLES] = {
     {
         .id = "pair",
@@ -40,8 +16,11 @@ const struct cache_table cache_tables[CACHE_TABLES] = {
                 "frees.",
         .time = true,
         .columns = 4,
-        .job = PAIR_JOBS(false),
-        .heading = PAIR_HEADINGS,
+        .job = {{CACHE_PAIRS, 1, false, false},
+                {CACHE_PAIRS, 1, true, false},
+                {CACHE_PAIRS, 8, false, false},
+                {CACHE_PAIRS, 64, false, false}},
+        .heading = {"alternating", "written", "runs of 8", "runs of 64"},
         .rows = {EVERYBODY, EVERYBODY, EVERYBODY, EVERYBODY},
     },
     {
@@ -51,20 +30,27 @@ const struct cache_table cache_tables[CACHE_TABLES] = {
         .note = "Those that have inline functions.",
         .time = true,
         .columns = 4,
-        .job = PAIR_JOBS(true),
-        .heading = PAIR_HEADINGS,
+        .job = {{CACHE_PAIRS, 1, false, true},
+                {CACHE_PAIRS, 1, true, true},
+                {CACHE_PAIRS, 8, false, true},
+                {CACHE_PAIRS, 64, false, true}},
+        .heading = {"alternating", "written", "runs of 8", "runs of 64"},
         .rows = {INLINE, INLINE, INLINE, INLINE},
     },
     {
         .id = "bulk",
         .workload = "bulk",
         .title = "An array of objects allocated and freed, called: nanoseconds per object",
-        .note = "Allocators without a bulk call, and the LIFO: a loop.",
+        .note = "Loops, where there is no bulk call. Worst fill: the slowest of 64 numbers of objects held "
+                "besides.",
         .time = true,
-        .columns = 3,
-        .job = BULK_JOBS(false),
-        .heading = BULK_HEADINGS,
-        .rows = {EVERYBODY, EVERYBODY, EVERYBODY},
+        .columns = 4,
+        .job = {{CACHE_BULK, 8, false, false},
+                {CACHE_BULK, 32, false, false},
+                {CACHE_BULK, 128, false, false},
+                {CACHE_FILL, 32, false, false}},
+        .heading = {"8 at once", "32 at once", "128 at once", "32, worst fill"},
+        .rows = {EVERYBODY, EVERYBODY, EVERYBODY, EVERYBODY},
     },
     {
         .id = "bulk-inlined",
@@ -73,8 +59,8 @@ const struct cache_table cache_tables[CACHE_TABLES] = {
         .note = "The number of objects is a constant that the compiler sees.",
         .time = true,
         .columns = 3,
-        .job = BULK_JOBS(true),
-        .heading = BULK_HEADINGS,
+        .job = {{CACHE_BULK, 8, false, true}, {CACHE_BULK, 32, false, true}, {CACHE_BULK, 128, false, true}},
+        .heading = {"8 at once", "32 at once", "128 at once"},
         .rows = {INLINE, INLINE, INLINE},
     },
     {

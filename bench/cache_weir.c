@@ -115,7 +115,7 @@ static double pairs_inlined(unsigned run, bool touch)
 
 static double bulk_inlined(unsigned n)
 {
-    return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n);
+    return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n, BULK_COUNT);
 }
 
 /* What the cache thinks is out. The helper thread may be decaying, and the figures not fit together for a moment. */
