@@ -20,8 +20,8 @@ struct argument {
     const char *words; /* separated by ", " */
 };
 
-/* Fills in what the table says. If something is wrong: one line on standard error that names the option, its value and
- * the rule, and exit status 2. `script` is what people call, and knows --help. */
+/* Fills in what the table says. If something is wrong: one line on standard error that names the option,
+ * its value and the rule, and exit status 2. `script` is what people call, and knows --help. */
 void arguments_parse(const char *program, const char *script, const struct argument table[], int argc,
                      char **argv);
 

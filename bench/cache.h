@@ -2,9 +2,9 @@
 /*
  * cache.h - the engine beside its peers: what the programs of bench/cache share.
  *
- * A contender is a process: weir-bench-cache forked, or a program that lies beside it. All of a table's contenders are
- * alive at the same time and take turns. A job is what a contender is asked to do, by one byte on standard input; a cell
- * is what it answers. The loops are the same for all (cache_loop.h, cache_cell.c).
+ * A contender is a process: weir-bench-cache forked, or a program that lies beside it. All of a table's
+ * contenders are alive at the same time and take turns. A job is what a contender is asked to do, by one byte
+ * on standard input; a cell is what it answers. The loops are the same for all (cache_loop.h, cache_cell.c).
  */
 #ifndef BENCH_CACHE_H
 #define BENCH_CACHE_H

@@ -66,7 +66,8 @@ static double measure(const struct cache_contender *contender, const struct cach
                         : bulk_called(contender->alloc_bulk, contender->free_bulk, job->n, BULK_COUNT);
 }
 
-/* Where a cache hands whole magazines on, some numbers of objects are at an edge, which is crossed each time. */
+/* Where a cache hands whole magazines on, some numbers of objects are at an edge, which is crossed each
+ * time. */
 static double measure_fills(const struct cache_contender *contender, unsigned n)
 {
     static void *held[FILLS][FILL_STEP];
@@ -176,7 +177,8 @@ static bool ring_get(struct ring *ring, void *objects[PIPE_BATCH])
     return true;
 }
 
-/* Fills a batch, and writes a number into each object: one more than into the one before. False: none left. */
+/* Fills a batch, and writes a number into each object: one more than into the one before. False: none
+ * left. */
 static bool produce(struct worker *worker, void *objects[PIPE_BATCH])
 {
     const struct cache_contender *contender = all.contender;
@@ -213,7 +215,8 @@ static unsigned idle(unsigned spins)
     return spins + 1;
 }
 
-/* Puts batches into `to` until told to stop, and takes them out of `from` until it is closed. NULL: does not. */
+/* Puts batches into `to` until told to stop, and takes them out of `from` until it is closed. NULL: does
+ * not. */
 static void pipe_loop(struct worker *worker, struct ring *to, struct ring *from)
 {
     void *made[PIPE_BATCH], *taken[PIPE_BATCH];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cache_dpdk.c - DPDK's rte_mempool with its per-core caches beside the engine. Every thread that uses it is registered
- * as a core of DPDK's, else it would have no cache.
+ * cache_dpdk.c - DPDK's rte_mempool with its per-core caches beside the engine. Every thread that uses it is
+ * registered as a core of DPDK's, else it would have no cache.
  *
  *     weir-bench-cache-dpdk 64 50 2: see cache_setting_of()
  */
@@ -42,7 +42,8 @@ static bool start(char *program)
     return false;
 }
 
-/* As many as its caches and the program can have, so that nobody finds it empty, and not more: they go round. */
+/* As many as its caches and the program can have, so that nobody finds it empty, and not more: they go
+ * round. */
 static bool open_pool(const struct cache_setting *setting)
 {
     unsigned most = setting->threads * (CACHED * 3 / 2 + CACHE_RUN_MAX) + 2 * PIPE_SLOTS + 2 * CACHE_BULK_MAX;

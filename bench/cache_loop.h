@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cache_loop.h - the loops that bench/cache times with one thread, called or inlined; pairs are pair_loop.h's. */
+/* cache_loop.h - the loops that bench/cache times with one thread, called or inlined; pairs are
+ * pair_loop.h's. */
 #ifndef BENCH_CACHE_LOOP_H
 #define BENCH_CACHE_LOOP_H
 
@@ -12,7 +13,8 @@ extern size_t cache_object_bytes; /* cache_cell.c */
 
 #define BULK_COUNT PAIR_COUNT /* objects in one measurement */
 
-/* Nanoseconds per pair. Spelled out, so that length and touch are constants wherever the functions are inlined. */
+/* Nanoseconds per pair. Spelled out, so that length and touch are constants wherever the functions are
+ * inlined. */
 ALWAYS_INLINE double pairs_of(pair_alloc_function alloc, pair_free_function free_it, unsigned run, bool touch)
 {
     if (run == 1)

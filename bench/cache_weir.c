@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cache_weir.c - weir_cache over a trivial backend: an array of objects, those that came back in a weir_pool. The nodes
- * of the pool lie beside the objects, which may be written to, as nodes may not.
+ * cache_weir.c - weir_cache over a trivial backend: an array of objects, those that came back in a weir_pool.
+ * The nodes of the pool lie beside the objects, which may be written to, as nodes may not.
  */
 #include <stdlib.h>
 
@@ -118,7 +118,8 @@ static double bulk_inlined(unsigned n)
     return bulk_of(inlined_alloc_bulk, inlined_free_bulk, n, BULK_COUNT);
 }
 
-/* What the cache thinks is out. The helper thread may be decaying, and the figures not fit together for a moment. */
+/* What the cache thinks is out. The helper thread may be decaying, and the figures not fit together for a
+ * moment. */
 static uint64_t missing(void)
 {
     struct weir_cache_stats stats;

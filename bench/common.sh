@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# What the scripts of this folder share: the arguments that decide about anything besides running the program, and the
-# build in build/bench. To be sourced by bash.
+# shellcheck shell=bash
+# What the scripts of this folder share: the arguments that decide about anything besides running the
+# program, and the build in build/bench. To be sourced by bash.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,8 +10,8 @@ log=$build.log
 out=$root/bench/out
 peers=
 
-# bench_arguments TEXT ARGUMENT...: prints the text for --help, and sets `peers` and `out`. The program itself checks the
-# options.
+# bench_arguments TEXT ARGUMENT...: prints the text for --help, and sets `peers` and `out`. The program itself
+# checks the options.
 bench_arguments() {
     local text=$1
     shift
@@ -25,7 +26,8 @@ bench_arguments() {
     done
 }
 
-# Builds the targets named in $1 (none: all), and with peers those in $2; if these cannot be built, the program says so.
+# Builds the targets named in $1 (none: all), and with peers those in $2; if these cannot be built, the
+# program says so.
 bench_make() {
     if [ ! -f "$build/build.ninja" ]; then
         rm -rf "$build"
@@ -40,7 +42,8 @@ bench_make() {
     fi
 }
 
-# bench_build TARGETS PEERS_TARGETS GROUP...: installs the groups of packages, and builds. Silent if all goes well.
+# bench_build TARGETS PEERS_TARGETS GROUP...: installs the groups of packages, and builds. Silent if all goes
+# well.
 bench_build() {
     local targets=$1 peers_targets=$2
     shift 2
@@ -54,7 +57,8 @@ bench_build() {
     fi
 }
 
-# bench_tables PROGRAM FILE ARGUMENT...: runs a program that prints tables and writes them to FILE in the output folder.
+# bench_tables PROGRAM FILE ARGUMENT...: runs a program that prints tables and writes them to FILE in the
+# output folder.
 bench_tables() {
     local program=$1 file=$2 status=0
     shift 2
