@@ -119,7 +119,7 @@ struct weir_magazine *weir__blocks_get(struct weir__blocks *blocks, unsigned cpu
 
 void weir__blocks_put(struct weir__blocks *blocks, unsigned cpu, struct weir_magazine *magazine)
 {
-    magazine->count = 0;
+    weir__magazine_set_count(magazine, 0);
     weir_pool_put(pool_of(blocks, cpu), &magazine->node);
 }
 

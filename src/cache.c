@@ -164,7 +164,7 @@ static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr, e
     if (magazine == NULL)
         return NULL;
     size_t got = backend_alloc(cache, nr, magazine->capacity, weir_magazine_objects(magazine));
-    magazine->count = (uint32_t)got;
+    weir__magazine_set_count(magazine, (uint32_t)got);
     if (got != 0)
         return magazine;
     weir__blocks_put(&cache->blocks, nr, magazine);
@@ -268,7 +268,7 @@ static size_t alloc_bulk_slow(struct weir_cache *cache, size_t n, void *objects[
         if (magazine == NULL)
             return got + alloc_directly(cache, nr, n - got, objects + got);
         size_t share = n - got < magazine->count ? n - got : magazine->count;
-        magazine->count -= (uint32_t)share;
+        weir__magazine_set_count(magazine, magazine->count - (uint32_t)share);
         memcpy(objects + got, weir_magazine_objects(magazine) + magazine->count, share * sizeof objects[0]);
         got += share;
         count(cache, nr, from, 1);
@@ -330,7 +330,7 @@ static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objec
         size_t room = magazine->capacity - magazine->count, share = n < room ? n : room;
         memcpy(weir_magazine_objects(magazine) + magazine->count, objects + (n - share),
                share * sizeof objects[0]);
-        magazine->count += (uint32_t)share;
+        weir__magazine_set_count(magazine, magazine->count + (uint32_t)share);
         n -= share;
         count(cache, nr, WEIR__FLUSHES, 1);
         if (share > 1)
