@@ -9,6 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Swaps of loaded and spare between two attempts to level them. */
+#define LEVELLING_PATIENCE 32
+
 /* CPUs that are drained under one grace period or system call. */
 #define DRAIN_AT_ONCE 64
 
@@ -126,18 +129,85 @@ static struct weir_magazine *load(struct weir_cache *cache, unsigned nr, struct 
     return weir_xchg_acq_rel(&cpu_of(cache, nr)->spare, old);
 }
 
-static void load_or_put(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
-{
-    magazine = load(cache, nr, magazine);
-    if (magazine != NULL)
-        depot_put(cache, nr, magazine);
-}
-
 static struct weir_magazine *take_spare(struct weir__cache_cpu *cpu)
 {
     if (weir_load_relaxed(&cpu->spare) == NULL) /* relaxed: a hint */
         return NULL;
     return weir_xchg_acq_rel(&cpu->spare, NULL);
+}
+
+enum { BY_REFILL = 1, BY_FLUSH = 2 };
+
+/* Is the swap of loaded and spare that is about to happen the way back of the last one, and worth an attempt to come to
+ * rest? Not right after the last attempt: that has not helped then. All relaxed: hints. */
+static bool should_level(struct weir__cache_cpu *cpu, uint32_t now)
+{
+    uint32_t last = weir_load_relaxed(&cpu->swapped), patience = weir_load_relaxed(&cpu->patience);
+    weir_store_relaxed(&cpu->swapped, now);
+    if (patience != 0) {
+        weir_store_relaxed(&cpu->patience, patience - 1);
+        return false;
+    }
+    if (last + now != BY_REFILL + BY_FLUSH)
+        return false;
+    weir_store_relaxed(&cpu->patience, (uint32_t)LEVELLING_PATIENCE);
+    return true;
+}
+
+/* Moves objects from the fuller of two magazines to the other one, until they have equally many. */
+static void level(struct weir_magazine *a, struct weir_magazine *b)
+{
+    struct weir_magazine *from = a->count > b->count ? a : b, *to = from == a ? b : a;
+    uint32_t n = (from->count - to->count) / 2;
+    weir__magazine_set_count(from, from->count - n);
+    memcpy(weir_magazine_objects(to) + to->count, weir_magazine_objects(from) + from->count,
+           n * sizeof(void *));
+    weir__magazine_set_count(to, to->count + n);
+}
+
+/*
+ * As load(), with loaded and spare half full, or half empty, afterwards. A program whose swings around the boundary of two
+ * magazines are larger than one object would swap them at each turn; now it stays away from there, for swings of up to
+ * half a magazine. An empty magazine is loaded for the moment in which we have both.
+ */
+static struct weir_magazine *load_levelled(struct weir_cache *cache, unsigned nr,
+                                           struct weir_magazine *magazine)
+{
+    struct weir_magazine *empty = weir__blocks_get(&cache->blocks, nr, false), *old;
+    if (empty == NULL)
+        return load(cache, nr, magazine);
+    weir_store_relaxed(&empty->cookie, UINT64_C(0));
+    if (!weir_percpu_exchange(cache->paths.loaded, empty, &old)) {
+        weir__blocks_put(&cache->blocks, nr, empty);
+        return magazine;
+    }
+    if (old != &weir_percpu_none) {
+        account(cache, nr, old);
+        level(old, magazine);
+    }
+    empty =
+        load(cache, nr, magazine); /* our empty one is the spare now, or, if there was one, that is here */
+    if (empty != NULL)
+        depot_put(cache, nr, empty);
+    return old != &weir_percpu_none ? weir_xchg_acq_rel(&cpu_of(cache, nr)->spare, old) : NULL;
+}
+
+/* Loads a magazine that was the spare; what was loaded is the spare then. */
+static void swap(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine, uint32_t by)
+{
+    bool level_them = should_level(cpu_of(cache, nr), by);
+    magazine = level_them ? load_levelled(cache, nr, magazine) : load(cache, nr, magazine);
+    if (magazine != NULL)
+        depot_put(cache, nr, magazine);
+}
+
+/* Loads one from elsewhere. */
+static void load_or_put(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+{
+    weir_store_relaxed(&cpu_of(cache, nr)->swapped, 0u);
+    magazine = load(cache, nr, magazine);
+    if (magazine != NULL)
+        depot_put(cache, nr, magazine);
 }
 
 /* A magazine with at least one object, and where it came from: the spare or one of a depot's. Never calls the
@@ -192,15 +262,35 @@ static struct weir_magazine *take_any(struct weir_cache *cache, unsigned nr, enu
     return magazine;
 }
 
-/* A magazine at least half empty. */
-static struct weir_magazine *take_roomy(struct weir_cache *cache, unsigned nr)
+/* What is left of it after an alloc. */
+static void refill(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine,
+                   enum weir__count from)
+{
+    if (from == WEIR__FROM_SPARE)
+        swap(cache, nr, magazine, BY_REFILL);
+    else
+        load_or_put(cache, nr, magazine);
+}
+
+/* A magazine at least half empty, and whether it was the spare. */
+static struct weir_magazine *take_roomy(struct weir_cache *cache, unsigned nr, bool *was_spare)
 {
     struct weir_magazine *magazine = take_spare(cpu_of(cache, nr));
-    if (magazine != NULL && magazine->count <= magazine->capacity / 2)
+    *was_spare = magazine != NULL && magazine->count <= magazine->capacity / 2;
+    if (*was_spare)
         return magazine;
     if (magazine != NULL)
         depot_put(cache, nr, magazine);
     return weir__blocks_get(&cache->blocks, nr, true);
+}
+
+/* After a free into it. */
+static void flush(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine, bool was_spare)
+{
+    if (was_spare)
+        swap(cache, nr, magazine, BY_FLUSH);
+    else
+        load_or_put(cache, nr, magazine);
 }
 
 /* --- alloc --- */
@@ -223,7 +313,7 @@ static void *alloc_slow(struct weir_cache *cache)
         return alloc_directly(cache, nr, 1, &object) != 0 ? object : NULL;
     object = weir_magazine_get(magazine);
     count(cache, nr, from, 1);
-    load_or_put(cache, nr, magazine);
+    refill(cache, nr, magazine, from);
     return object;
 }
 
@@ -274,7 +364,7 @@ static size_t alloc_bulk_slow(struct weir_cache *cache, size_t n, void *objects[
         count(cache, nr, from, 1);
         if (share > 1)
             count(cache, nr, WEIR__SLOW_ALLOCS, share - 1);
-        load_or_put(cache, nr, magazine);
+        refill(cache, nr, magazine, from);
     }
     return got;
 }
@@ -295,7 +385,8 @@ size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[]
 static void free_slow(struct weir_cache *cache, void *object)
 {
     unsigned nr = weir_percpu_cpu();
-    struct weir_magazine *magazine = take_roomy(cache, nr);
+    bool was_spare;
+    struct weir_magazine *magazine = take_roomy(cache, nr, &was_spare);
     if (magazine == NULL) {
         count(cache, nr, WEIR__SLOW_FREES, 1);
         backend_free(cache, nr, 1, &object);
@@ -303,7 +394,7 @@ static void free_slow(struct weir_cache *cache, void *object)
     }
     weir_magazine_put(magazine, object);
     count(cache, nr, WEIR__FLUSHES, 1);
-    load_or_put(cache, nr, magazine);
+    flush(cache, nr, magazine, was_spare);
 }
 
 void weir__cache_free_slow(struct weir_cache *cache, void *object)
@@ -318,7 +409,8 @@ static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objec
 {
     while (n != 0) {
         unsigned nr = weir_percpu_cpu();
-        struct weir_magazine *magazine = take_roomy(cache, nr);
+        bool was_spare;
+        struct weir_magazine *magazine = take_roomy(cache, nr, &was_spare);
         if (magazine == NULL) {
             count(cache, nr, WEIR__SLOW_FREES, n);
             for (; n != 0; n--) {
@@ -335,7 +427,7 @@ static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objec
         count(cache, nr, WEIR__FLUSHES, 1);
         if (share > 1)
             count(cache, nr, WEIR__SLOW_FREES, share - 1);
-        load_or_put(cache, nr, magazine);
+        flush(cache, nr, magazine, was_spare);
     }
 }
 

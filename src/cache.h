@@ -43,6 +43,8 @@ struct weir__cache_cpu {
     struct weir_magazine *spare; /* NULL: none. Belongs to whoever exchanges it out */
     uint64_t exchanges;          /* refills and flushes at the last decay */
     uint32_t domain;             /* whose depot it uses */
+    uint32_t swapped;            /* loaded and spare, by which kind of operation last; 0: neither */
+    uint32_t patience;           /* swaps to go until levelling may be tried again */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
 
