@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* percpu.c - the operations of weir/percpu.h that are too long to inline. percpu_mode.c chooses the mode. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "percpu.h"
 
 #include <errno.h>

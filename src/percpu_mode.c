@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* percpu_mode.c - choosing the per-CPU mode: are there restartable sequences here, and do they restart? */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "percpu.h"
 
 #include <errno.h>

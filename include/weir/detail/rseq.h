@@ -70,9 +70,21 @@ WEIR_END_C_NAMES
         ".pushsection __rseq_failure, \"ax?\"\n\t" WEIR__RSEQ_MARK "4:\n\t" WEIR__RSEQ_JUMP aborted "\n\t"   \
         ".popsection\n\t"
 
+/*
+ * The offset, which does not change any more once there are slots. Says so to the compiler: what it loads
+ * depends on `slots` alone, so one load may do for many sequences, but is not moved in front of where the
+ * slots come from. (A plain variable would be loaded again after each sequence: 0.2 ns of 0.65.)
+ */
+static inline ptrdiff_t weir__rseq_at(struct weir_percpu_slot *slots)
+{
+    ptrdiff_t at;
+    __asm__(WEIR__RSEQ_LOAD : [at] "=r"(at) : [variable] "r"(&weir__rseq_offset), "r"(slots));
+    return at;
+}
+
 /* Operands every sequence has. */
 #define WEIR__RSEQ_OPERANDS(slots_)                                                                          \
-    [rseq] "r"(weir__rseq_offset), [slots] "r"(slots_),                                                      \
+    [rseq] "r"(weir__rseq_at(slots_)), [slots] "r"(slots_),                                                  \
         [count_at] "i"(offsetof(struct weir_magazine, count)),                                               \
         [capacity_at] "i"(offsetof(struct weir_magazine, capacity)),                                         \
         [objects_at] "i"(sizeof(struct weir_magazine))

@@ -25,6 +25,7 @@
 
 /* In front of an abort handler: brk #0x45e0, never executed. */
 #define WEIR__RSEQ_MARK ".inst 0xd428bc00\n"
+#define WEIR__RSEQ_LOAD "ldr %[at], [%[variable]]"
 #define WEIR__RSEQ_JUMP "b "
 
 /* Arms the descriptor at label 3; leaves the address of struct rseq in `a`. */

@@ -14,6 +14,7 @@
 
 /* In front of an abort handler: ud1 signature(%rip), %edi. Never executed, keeps disassembly readable. */
 #define WEIR__RSEQ_MARK ".byte 0x0f, 0xb9, 0x3d\n\t.long 0x53053053\n"
+#define WEIR__RSEQ_LOAD "movq (%[variable]), %[at]"
 #define WEIR__RSEQ_JUMP "jmp "
 
 /* Arms the descriptor at label 3; `b` is not needed here. */
@@ -47,39 +48,61 @@
 /* A register that WEIR__RSEQ_PUT needs besides magazine and count: none. */
 #define WEIR__RSEQ_PUT_SCRATCH(at)
 
-/*
- * Copies `n` pointers from `from` to `to`, the last ones first: eight at a time, then two, then the odd one.
- */
+/* Copies 64 bytes from `from` to `to`. */
+#ifdef __AVX__
+#define WEIR__RSEQ_COPY64                                                                                    \
+    "vmovups (%[from]), %%ymm0\n\t"                                                                          \
+    "vmovups 32(%[from]), %%ymm1\n\t"                                                                        \
+    "vmovups %%ymm0, (%[to])\n\t"                                                                            \
+    "vmovups %%ymm1, 32(%[to])\n\t"
+#define WEIR__RSEQ_COPY64_END "vzeroupper\n" /* in case that what follows does not know AVX */
+#define WEIR__RSEQ_COPY_CLOBBERS                                                                             \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",        \
+        "xmm12", "xmm13", "xmm14", "xmm15"
+#else
+#define WEIR__RSEQ_COPY64                                                                                    \
+    "movups (%[from]), %%xmm0\n\t"                                                                           \
+    "movups 16(%[from]), %%xmm1\n\t"                                                                         \
+    "movups 32(%[from]), %%xmm2\n\t"                                                                         \
+    "movups 48(%[from]), %%xmm3\n\t"                                                                         \
+    "movups %%xmm0, (%[to])\n\t"                                                                             \
+    "movups %%xmm1, 16(%[to])\n\t"                                                                           \
+    "movups %%xmm2, 32(%[to])\n\t"                                                                           \
+    "movups %%xmm3, 48(%[to])\n\t"
+#define WEIR__RSEQ_COPY64_END
+#define WEIR__RSEQ_COPY_CLOBBERS "xmm0", "xmm1", "xmm2", "xmm3"
+#endif
+
+/* Copies `n` pointers from `from` to `to`: eight at a time, then four, two and one. Moves both. */
 #define WEIR__RSEQ_COPY                                                                                      \
     "movq %[n], %[at]\n\t"                                                                                   \
     "subq $8, %[at]\n\t"                                                                                     \
     "jb 7f\n"                                                                                                \
-    "6:\n\t"                                                                                                 \
-    "movups (%[from], %[at], 8), %%xmm0\n\t"                                                                 \
-    "movups 16(%[from], %[at], 8), %%xmm1\n\t"                                                               \
-    "movups 32(%[from], %[at], 8), %%xmm2\n\t"                                                               \
-    "movups 48(%[from], %[at], 8), %%xmm3\n\t"                                                               \
-    "movups %%xmm0, (%[to], %[at], 8)\n\t"                                                                   \
-    "movups %%xmm1, 16(%[to], %[at], 8)\n\t"                                                                 \
-    "movups %%xmm2, 32(%[to], %[at], 8)\n\t"                                                                 \
-    "movups %%xmm3, 48(%[to], %[at], 8)\n\t"                                                                 \
+    "6:\n\t" WEIR__RSEQ_COPY64 "addq $64, %[from]\n\t"                                                       \
+    "addq $64, %[to]\n\t"                                                                                    \
     "subq $8, %[at]\n\t"                                                                                     \
-    "jae 6b\n"                                                                                               \
-    "7:\n\t"                                                                                                 \
-    "addq $6, %[at]\n\t" /* two less than there are left */                                                  \
-    "js 9f\n"                                                                                                \
+    "jae 6b\n\t" WEIR__RSEQ_COPY64_END "7:\n\t"                                                              \
+    "testb $4, %b[n]\n\t"                                                                                    \
+    "jz 8f\n\t"                                                                                              \
+    "movups (%[from]), %%xmm0\n\t"                                                                           \
+    "movups 16(%[from]), %%xmm1\n\t"                                                                         \
+    "movups %%xmm0, (%[to])\n\t"                                                                             \
+    "movups %%xmm1, 16(%[to])\n\t"                                                                           \
+    "addq $32, %[from]\n\t"                                                                                  \
+    "addq $32, %[to]\n"                                                                                      \
     "8:\n\t"                                                                                                 \
-    "movups (%[from], %[at], 8), %%xmm0\n\t"                                                                 \
-    "movups %%xmm0, (%[to], %[at], 8)\n\t"                                                                   \
-    "subq $2, %[at]\n\t"                                                                                     \
-    "jns 8b\n"                                                                                               \
+    "testb $2, %b[n]\n\t"                                                                                    \
+    "jz 9f\n\t"                                                                                              \
+    "movups (%[from]), %%xmm0\n\t"                                                                           \
+    "movups %%xmm0, (%[to])\n\t"                                                                             \
+    "addq $16, %[from]\n\t"                                                                                  \
+    "addq $16, %[to]\n"                                                                                      \
     "9:\n\t"                                                                                                 \
     "testb $1, %b[n]\n\t"                                                                                    \
     "jz 5f\n\t"                                                                                              \
     "movq (%[from]), %%xmm0\n\t"                                                                             \
     "movq %%xmm0, (%[to])\n"                                                                                 \
     "5:\n\t"
-#define WEIR__RSEQ_COPY_CLOBBERS "xmm0", "xmm1", "xmm2", "xmm3"
 
 #define WEIR__RSEQ_GET_N                                                                                     \
     WEIR__RSEQ_MAGAZINE                                                                                      \
