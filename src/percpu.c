@@ -233,16 +233,22 @@ size_t weir_percpu_get_n(struct weir_percpu_slot *slots, size_t n, void *objects
 {
     if (!weir__use_rseq())
         return get_n_locked(slots, n, objects);
-    size_t got = get_n_rseq(slots, n, objects);
-    return got == 0 && weir__rseq_register() ? get_n_rseq(slots, n, objects) : got;
+    size_t got;
+    do
+        got = get_n_rseq(slots, n, objects);
+    while (got == 0 && weir__rseq_register());
+    return got;
 }
 
 size_t weir_percpu_put_n(struct weir_percpu_slot *slots, size_t n, void *const objects[])
 {
     if (!weir__use_rseq())
         return put_n_locked(slots, n, objects);
-    size_t put = put_n_rseq(slots, n, objects);
-    return put == 0 && weir__rseq_register() ? put_n_rseq(slots, n, objects) : put;
+    size_t put;
+    do
+        put = put_n_rseq(slots, n, objects);
+    while (put == 0 && weir__rseq_register());
+    return put;
 }
 
 bool weir_percpu_exchange(struct weir_percpu_slot *slots, struct weir_magazine *magazine,
@@ -250,8 +256,11 @@ bool weir_percpu_exchange(struct weir_percpu_slot *slots, struct weir_magazine *
 {
     if (!weir__use_rseq())
         return exchange_locked(slots, magazine, old);
-    return exchange_rseq(slots, magazine, old) ||
-           (weir__rseq_register() && exchange_rseq(slots, magazine, old));
+    bool done;
+    do
+        done = exchange_rseq(slots, magazine, old);
+    while (!done && weir__rseq_register());
+    return done;
 }
 
 struct weir_magazine *weir_percpu_detach(struct weir_percpu_slot *slots, unsigned cpu)
