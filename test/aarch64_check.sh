@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Floors 0 and 1 on aarch64: cross-compiles their unit tests and stress programs, in both layouts of the head, and runs
-# them under qemu's user emulation. That shows whether the code generated is right, the 16-byte compare-and-swap's
-# assembly above all; it says nothing about orders that are too weak, since qemu's memory is as strong as the machine's.
+# Floors 0 and 1, and percpu, on aarch64: cross-compiles their unit tests and stress programs, in both layouts of the
+# head, and runs them under qemu's user emulation. That shows whether the code generated is right, the assembly of the
+# 16-byte compare-and-swap and of the restartable sequences above all; it says nothing about orders that are too weak,
+# since qemu's memory is as strong as the machine's. The emulator has no restartable sequences: percpu's other tests run
+# in its lock mode, and in the test of the sequences the test itself plays the kernel.
 # Ends with "N passed, M failed". Needs the packages of the group "cross" (tools/setup cross).
 set -eu
 
@@ -50,7 +52,7 @@ check() { # NAME SOURCE OPTION... [-- ARGUMENT...]
     [ $# -eq 0 ] || shift
     status=0
     # shellcheck disable=SC2086 # word splitting is meant
-    { compile "$name" "$source" $options && timeout 60 "$qemu" "$work/$name" "$@" >"$work/log" 2>&1; } || status=$?
+    { compile "$name" "$source" $options && timeout 120 "$qemu" "$work/$name" "$@" >"$work/log" 2>&1; } || status=$?
     result "aarch64, $name" "$status"
 }
 
@@ -72,6 +74,20 @@ for layout in wide packed; do
         check "$stem-$layout-stress" "stress/${stem}_stress.c" $define -- 4 clock 500
     done
 done
+
+# One guest instruction at a time, so that a signal comes between any two (the name of older versions, of newer ones).
+export QEMU_SINGLESTEP=1 QEMU_ONE_INSN_PER_TB=1
+percpu_sources="$root/src/percpu.c $root/src/percpu_mode.c"
+for machine in armv8-a armv8.1-a; do # exclusive instructions, a swap in one instruction
+    # shellcheck disable=SC2086
+    check "sequence-$machine" unit/sequence_test.c "-I$root/src" $percpu_sources -march=$machine
+done
+unset QEMU_SINGLESTEP QEMU_ONE_INSN_PER_TB
+# shellcheck disable=SC2086
+{
+    check percpu unit/percpu_test.c "-I$root/src" $percpu_sources
+    check percpu-stress stress/percpu_stress.c "-I$root/src" $percpu_sources -- 4 clock 1000
+}
 
 # Is it the pair of exclusive instructions that was run, and no call of a library that may take a lock?
 status=0

@@ -132,22 +132,22 @@ static inline unsigned fixture_stay(unsigned *other)
 }
 
 #if WEIR__RSEQ
-/* Makes the calling thread one whose rseq is not registered, with the CPU number `cpu_id`: -1 or -2. False if
- * that cannot be done. */
+/* Makes the calling thread one whose rseq is not registered, with the CPU number `cpu_id`: -1, and weir registers it
+ * if the C library did not, or -2, and it stays so. False if that cannot be done. */
 static inline bool fixture_unregister_rseq(int32_t cpu_id)
 {
-    enum { UNREGISTER = 1, SIGNATURE = 0x53053053 };
-    char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+    enum { UNREGISTER = 1 };
+    weir_percpu_init();
+    char *area = weir__thread_pointer() + weir__rseq_offset;
+    int32_t before;
+    memcpy(&before, area + 4, sizeof before);
+    bool done = before < 0; /* in WEIR_PERCPU_LOCK it never was */
     /* The C library registered a fixed 32 bytes, or all of a larger area. */
-    unsigned sizes[] = {32, __rseq_size};
-    if (__rseq_size == 0)
-        return false;
-    for (unsigned i = 0; i < 2; i++)
-        if (syscall(SYS_rseq, area, sizes[i], UNREGISTER, SIGNATURE) == 0) {
-            memcpy(area + 4, &cpu_id, sizeof cpu_id);
-            return true;
-        }
-    return false;
+    for (unsigned size = 32; size <= 1024 && !done; size += 32)
+        done = syscall(SYS_rseq, area, size, UNREGISTER, WEIR__RSEQ_SIGNATURE) == 0;
+    if (done)
+        memcpy(area + 4, &cpu_id, sizeof cpu_id);
+    return done;
 }
 #endif
 

@@ -16,6 +16,8 @@
  *                     start again. No atomic read-modify-write, no lock; a signal handler may use the slot
  *                     its own thread was just using. (P. Turner and A. Hunter, Linux Plumbers 2013;
  *                     M. Desnoyers, Linux 4.18.)
+ *                     On x86-64 and aarch64; registered with the kernel by the C library (glibc 2.35 and
+ *                     later) or, thread by thread as each first needs it, by weir.
  *   WEIR_PERCPU_LOCK  everywhere else: each slot has a try-lock. Whoever does not get it does not wait, but
  *                     is told there is nothing to be had, and goes to the shared depot.
  *
@@ -105,7 +107,8 @@ WEIR_API void weir_percpu_slots_init(struct weir_percpu_slot *slots);
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */
 WEIR_API unsigned weir_percpu_cpu(void);
 
-/* Private: get and put in WEIR_PERCPU_LOCK; nothing to be had in WEIR_PERCPU_RSEQ. */
+/* Private: get and put when the fast ones found nothing: in WEIR_PERCPU_LOCK; in WEIR_PERCPU_RSEQ once more, if that
+ * was because the thread was not registered yet. */
 WEIR_API void *weir__percpu_get_locked(struct weir_percpu_slot *slots);
 WEIR_API bool weir__percpu_put_locked(struct weir_percpu_slot *slots, void *object);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * weir/percpu.h: threads, and a signal handler that interrupts them, get, put and exchange in shared slots,
- * change CPUs, and take the magazines of other CPUs away from under each other. Every object is counted,
+ * change CPUs, and take the magazines of other CPUs away from under each other. One thread does nothing but send
+ * signals to the others, on top of the timer's; others come, use the slots once, and go. Every object is counted,
  * every magazine too.
  */
 #include "stress.h"
@@ -139,9 +140,37 @@ static void interrupt(void)
     exchange(1);
 }
 
+/* Others find them all before they are joined: the thread that sends to them ends first. */
+static pthread_t workers[STRESS_MAX_THREADS];
+static unsigned started;
+
+static void *storm(uint64_t random)
+{
+    while (!stress_stopped()) {
+        unsigned who = 1 + (unsigned)(stress_random(&random) % (stress.threads - 1));
+        /* Acquire: pairs with the release in work(). */
+        if (weir_load_acquire(&started) >> who & 1)
+            pthread_kill(workers[who], SIGALRM);
+        if ((stress_random(&random) & 7) == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void *come_and_go(void *unused)
+{
+    interrupt();
+    return unused;
+}
+
 static void *work(void *argument)
 {
-    uint64_t random = stress_seed((unsigned)(uintptr_t)argument);
+    unsigned number = (unsigned)(uintptr_t)argument;
+    uint64_t random = stress_seed(number);
+    if (number == 0)
+        return storm(random);
+    workers[number] = pthread_self();
+    weir_fetch_add_release(&started, 1u << number); /* pairs with the acquire in storm() */
     while (!stress_stopped()) {
         uint64_t dice = stress_random(&random);
         size_t n = dice >> 8 & 15;
@@ -151,6 +180,8 @@ static void *work(void *argument)
         case 0:
             if ((dice >> 12 & 15) == 0)
                 fixture_change_cpu(cpus, nr_cpus, dice >> 16);
+            else if ((dice >> 12 & 255) == 1)
+                pthread_join(fixture_thread(come_and_go, NULL), NULL);
             break;
         case 1:
         case 2:

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* weir/percpu.h, in whichever mode the environment asks for: slots against a model, choosing the mode. */
 #include "fixtures.h"
-#include "weir/cache.h"
-#include "weir/free_rcu.h"
-#include "weir/page_cache.h"
+#include "percpu.h"
+#include "unit/caught.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "weir_test.h"
@@ -63,34 +64,10 @@ static void *object(size_t number)
     return (void *)(0x10000 + number * 16);
 }
 
-static bool environment_forbids_rseq(void)
+/* Did the C library register rseq? */
+static bool by_the_c_library(void)
 {
-    const char *tunables = getenv("GLIBC_TUNABLES");
-    return tunables != NULL && strstr(tunables, "rseq=0") != NULL;
-}
-
-/* Standard error goes into `text` while it is on. */
-static int stderr_saved;
-static FILE *stderr_file;
-
-static void catch_stderr(void)
-{
-    stderr_file = tmpfile();
-    cr_assert_not_null(stderr_file);
-    stderr_saved = dup(2);
-    dup2(fileno(stderr_file), 2);
-}
-
-static unsigned caught_lines(char *text, size_t size)
-{
-    unsigned lines = 0;
-    dup2(stderr_saved, 2);
-    rewind(stderr_file);
-    size_t n = fread(text, 1, size - 1, stderr_file);
-    text[n] = '\0';
-    for (const char *c = text; *c; c++)
-        lines += *c == '\n';
-    return lines;
+    return strstr(weir_percpu_reason(), "by the C library") != NULL;
 }
 
 /* --- choosing the mode --- */
@@ -106,8 +83,8 @@ Test(percpu, says_its_mode_and_why)
     cr_assert_eq(weir_percpu_init(), 0);
     if (forced) {
         cr_assert_eq(mode, strcmp(forced, "lock") == 0 ? WEIR_PERCPU_LOCK : WEIR_PERCPU_RSEQ);
-        cr_assert_not_null(strstr(reason, "WEIR_PERCPU"));
-    } else if (environment_forbids_rseq() || !WEIR__RSEQ) {
+        cr_assert_eq(strstr(reason, "WEIR_PERCPU") != NULL, mode == WEIR_PERCPU_LOCK);
+    } else if (!WEIR__RSEQ) {
         cr_assert_eq(mode, WEIR_PERCPU_LOCK);
     }
 }
@@ -143,7 +120,6 @@ Test(percpu, rseq_that_is_asked_for_and_does_not_work_is_an_error_of_one_line)
     weir_percpu_init();
     unsigned lines = caught_lines(text, sizeof text);
     if (error == 0) {
-        cr_assert_not(environment_forbids_rseq());
         cr_assert_eq(weir_percpu_mode(), WEIR_PERCPU_RSEQ);
         cr_assert_eq(lines, 0u, "%s", text);
         return;
@@ -154,30 +130,16 @@ Test(percpu, rseq_that_is_asked_for_and_does_not_work_is_an_error_of_one_line)
     cr_assert_null(weir_percpu_alloc());
 }
 
-Test(percpu, unknown_value_fails_every_create_and_is_named_in_one_line)
+Test(percpu, unknown_value_is_an_error_of_one_line)
 {
-    static const struct weir_cache_ops ops = {backend_alloc, backend_free};
-    struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
-    struct weir_cache *cache = (void *)&config;
-    struct weir_reclaimer *reclaimer = (void *)&config;
-    struct weir_page_cache *pages = (void *)&config;
     char text[500];
-    config.ops = &ops;
-
     setenv("WEIR_PERCPU", "bogus", 1);
     catch_stderr();
-    int inits = weir_percpu_init(), caches = weir_cache_create(&cache, &config);
-    int reclaimers = weir_reclaimer_create(&reclaimer, NULL);
-    int page_caches = weir_page_cache_create(&pages, NULL);
+    int first = weir_percpu_init(), second = weir_percpu_init();
     void *memory = weir_percpu_alloc();
     unsigned lines = caught_lines(text, sizeof text);
-    cr_assert_eq(inits, -EINVAL);
-    cr_assert_eq(caches, -EINVAL);
-    cr_assert_eq(reclaimers, -EINVAL);
-    cr_assert_eq(page_caches, -EINVAL);
-    cr_assert_null(cache);
-    cr_assert_null(reclaimer);
-    cr_assert_null(pages);
+    cr_assert_eq(first, -EINVAL);
+    cr_assert_eq(second, -EINVAL);
     cr_assert_null(memory);
     cr_assert_eq(lines, 1u, "%s", text);
     cr_assert_not_null(strstr(text, "bogus"));
@@ -486,42 +448,49 @@ Test(percpu, busy_slot_gives_and_takes_nothing_and_does_not_wait)
 
 #if WEIR__RSEQ
 
+/* From here on the kernel does `what` at the system call `number`. False if there are no such filters. */
+static bool filtered(unsigned number, unsigned what)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, what),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* From here on the kernel says `error`; 0: it says that it has been done. */
+static void refuse(long number, int error)
+{
+    cr_assert(filtered((unsigned)number, SECCOMP_RET_ERRNO | (unsigned)error));
+}
+
 /* Sits in a sequence until it is restarted or told to leave; was it restarted? */
 static uint32_t in_sequence, leave;
 
-static void *sit_in_sequence(void *unused)
+static bool restarted_in_sequence(void)
 {
-    uint64_t scratch;
-    fixture_pin(other_cpu);
-    __asm__ __volatile__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-                              ".balign 32\n"
-                              "3:\n\t"
-                              ".long 0, 0\n\t"
-                              ".quad 1f, 2f - 1f, 4f\n\t"
-                              ".popsection\n\t"
-                              "leaq 3b(%%rip), %[scratch]\n\t"
-                              "movq %[scratch], %%fs:" WEIR__RSEQ_CS "(%[rseq])\n"
-                              "1:\n\t"
-                              "movl $1, %[in_sequence]\n"
-                              "5:\n\t"
-                              "pause\n\t"
-                              "cmpl $0, %[leave]\n\t"
-                              "je 5b\n"
-                              "2:\n\t"
-                              ".pushsection __rseq_failure, \"ax?\"\n\t"
-                              ".byte 0x0f, 0xb9, 0x3d\n\t"
-                              ".long " WEIR__RSEQ_SIGNATURE "\n"
-                              "4:\n\t"
-                              "jmp %l[restarted]\n\t"
-                              ".popsection\n\t"
-                              : [scratch] "=&r"(scratch), [in_sequence] "+m"(in_sequence)
-                              : [leave] "m"(leave), [rseq] "r"(__rseq_offset)
+    uint64_t magazine, scratch;
+    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "scratch", WEIR__RSEQ_SIT, "%l[restarted]")
+                              : [magazine] "=&r"(magazine), [scratch] "=&r"(scratch)
+                              : [rseq] "r"(weir__rseq_offset), [inside] "r"(&in_sequence), [leave] "r"(&leave)
                               : "memory", "cc"
                               : restarted);
     __asm__ __volatile__("");
-    return unused;
+    return false;
 restarted:
-    return &in_sequence;
+    return true;
+}
+
+static void *sit_in_sequence(void *unused)
+{
+    (void)unused;
+    fixture_pin(other_cpu);
+    cr_assert_eq(weir_percpu_cpu(), other_cpu); /* and has the thread registered */
+    return restarted_in_sequence() ? &in_sequence : NULL;
 }
 
 static void settle_other_cpu(void)
@@ -548,20 +517,6 @@ static void restarts_the_sequence_of_the_other_cpu(void (*settle)(void))
     }
 }
 
-/* From here on membarrier is refused. */
-static void refuse_membarrier(void)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog filter = {sizeof code / sizeof code[0], code};
-    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-}
-
 Test(percpu, settle_that_is_refused_stops_the_program)
 {
     char text[500];
@@ -570,7 +525,8 @@ Test(percpu, settle_that_is_refused_stops_the_program)
     catch_stderr();
     pid_t child = fork();
     if (child == 0) {
-        refuse_membarrier();
+        if (!filtered(SYS_membarrier, SECCOMP_RET_ERRNO | EPERM))
+            _exit(0); /* an emulator */
         weir_percpu_settle();
         _exit(0);
     }
@@ -595,18 +551,38 @@ Test(percpu, settle_cpu_restarts_the_sequences_of_that_cpu)
     restarts_the_sequence_of_the_other_cpu(settle_other_cpu);
 }
 
-static void *use_without_rseq(void *cpu_id)
+/* An area of the test's own; registering it fails if the thread has one already. */
+static char area[32] __attribute__((aligned(32)));
+
+static bool register_area(void)
+{
+    return syscall(SYS_rseq, area, sizeof area, 0, WEIR__RSEQ_SIGNATURE) == 0;
+}
+
+static void unregister_area(void)
+{
+    cr_assert_eq(syscall(SYS_rseq, area, sizeof area, 1, WEIR__RSEQ_SIGNATURE), 0);
+}
+
+/* Is the calling thread registered, by whomever? */
+static bool registered_before(void)
+{
+    bool done = register_area();
+    if (done)
+        unregister_area();
+    return !done;
+}
+
+/* By a thread that has, and gets, no rseq. */
+static void find_no_slot(void)
 {
     static char memory[WEIR_MAGAZINE_BYTES(4)] __attribute__((aligned(16)));
     struct weir_magazine *magazine = weir_magazine_init(memory, sizeof memory), *old = NULL;
     void *two[2] = {object(5), object(6)};
-    fixture_pin(cpu);
-    if (!fixture_unregister_rseq((int32_t)(intptr_t)cpu_id))
-        return NULL;
     if (fixture_locked()) { /* which does without it */
         cr_assert_eq(weir_percpu_get(slots), object(1));
         cr_assert(weir_percpu_put(slots, object(1)));
-        return NULL;
+        return;
     }
     cr_assert_eq(weir_percpu_cpu(), cpu);
     cr_assert_null(weir_percpu_get(slots));
@@ -616,6 +592,13 @@ static void *use_without_rseq(void *cpu_id)
     cr_assert_not(weir_percpu_exchange(slots, magazine, &old));
     cr_assert_null(old);
     cr_assert_eq(weir_percpu_count(slots, cpu), 1u); /* of any CPU: can be told */
+}
+
+static void *use_without_rseq(void *cpu_id)
+{
+    fixture_pin(cpu);
+    if (fixture_unregister_rseq((int32_t)(intptr_t)cpu_id))
+        find_no_slot();
     return NULL;
 }
 
@@ -624,10 +607,413 @@ Test(percpu, thread_without_rseq_finds_no_slot_and_breaks_nothing)
     start();
     install(4);
     cr_assert(weir_percpu_put(slots, object(1)));
-    pthread_join(fixture_thread(use_without_rseq, (void *)(intptr_t)-1), NULL);
+    if (by_the_c_library())
+        pthread_join(fixture_thread(use_without_rseq, (void *)(intptr_t)-1), NULL);
     pthread_join(fixture_thread(use_without_rseq, (void *)(intptr_t)-2), NULL);
     cr_assert_eq(weir_percpu_get(slots), object(1));
     cr_assert_null(weir_percpu_get(slots));
+    finish();
+}
+
+/* --- threads that weir registers --- */
+
+static void *use_refused(void *unused)
+{
+    fixture_pin(cpu);
+    errno = 77;
+    find_no_slot();
+    cr_assert_eq(errno, 77);
+    find_no_slot();
+    return unused;
+}
+
+Test(percpu, thread_that_cannot_be_registered_finds_no_slot_and_breaks_nothing)
+{
+    bool before = registered_before();
+    start();
+    install(4);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    if (!before) { /* else the C library stops the program */
+        refuse(SYS_rseq, EPERM);
+        pthread_join(fixture_thread(use_refused, NULL), NULL);
+    }
+    cr_assert_eq(weir_percpu_get(slots), object(1));
+    finish();
+}
+
+/* The first thing that a thread does is registering it, whatever that is. */
+static void *use_first(void *which)
+{
+    struct weir_magazine *magazine = magazine_of(4), *old = NULL;
+    void *one[1] = {object(1)};
+    fixture_pin(cpu);
+    errno = 77;
+    switch ((int)(intptr_t)which) {
+    case 0:
+        cr_assert_eq(weir_percpu_get(slots), object(1));
+        cr_assert(weir_percpu_put(slots, object(1)));
+        break;
+    case 1:
+        cr_assert(weir_percpu_put(slots, object(2)));
+        cr_assert_eq(weir_percpu_get(slots), object(2));
+        break;
+    case 2:
+        cr_assert_eq(weir_percpu_get_n(slots, 1, one), 1u);
+        cr_assert_eq(weir_percpu_put_n(slots, 1, one), 1u);
+        break;
+    case 3:
+        cr_assert_eq(weir_percpu_put_n(slots, 1, one), 1u);
+        cr_assert_eq(weir_percpu_get_n(slots, 1, one), 1u);
+        break;
+    case 4:
+        cr_assert(weir_percpu_exchange(slots, magazine, &old));
+        cr_assert(weir_percpu_exchange(slots, old, &magazine));
+        break;
+    default:
+        cr_assert_eq(weir_percpu_cpu(), cpu);
+    }
+    cr_assert_eq(errno, 77);
+    if (!fixture_locked())
+        cr_assert_eq(weir__rseq_cpu(), (int32_t)cpu);
+    free(magazine);
+    return NULL;
+}
+
+Test(percpu, new_thread_finds_its_slot_whatever_it_does_first)
+{
+    start();
+    install(4);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    for (intptr_t which = 0; which <= 5; which++)
+        pthread_join(fixture_thread(use_first, (void *)which), NULL);
+    cr_assert_eq(weir_percpu_count(slots, cpu), 1u);
+    finish();
+}
+
+static volatile sig_atomic_t got_in_handler;
+
+static void get_in_handler(int number)
+{
+    (void)number;
+    got_in_handler = weir_percpu_get(slots) == object(1);
+}
+
+static void *use_first_in_handler(void *unused)
+{
+    fixture_pin(cpu);
+    raise(SIGUSR1);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    return unused;
+}
+
+Test(percpu, new_thread_finds_its_slot_in_a_signal_handler)
+{
+    struct sigaction action = {.sa_handler = get_in_handler};
+    sigaction(SIGUSR1, &action, NULL);
+    start();
+    install(4);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    pthread_join(fixture_thread(use_first_in_handler, NULL), NULL);
+    cr_assert(got_in_handler);
+    finish();
+}
+
+static void *end_detached(void *done)
+{
+    void *got = weir_percpu_get(slots);
+    if (got != NULL)
+        while (!weir_percpu_put(slots, got)) /* in lock mode, or elsewhere by now */
+            fixture_pin(cpu);
+    weir_fetch_add_release((uint32_t *)done, 1u); /* pairs with the wait's acquire */
+    return NULL;
+}
+
+/* The kernel must not write to a thread's area when its memory is gone, or another thread's. */
+Test(percpu, threads_come_and_go)
+{
+    enum { THREADS = 2000 };
+    uint32_t done = 0;
+    start();
+    install(4);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    pthread_attr_t detached;
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        pthread_t thread;
+        while (pthread_create(&thread, &detached, end_detached, &done) != 0)
+            sched_yield();
+        if (i % 16 == 0)
+            FIXTURE_AWAIT(weir_load_acquire(&done) > i);
+    }
+    FIXTURE_AWAIT(weir_load_acquire(&done) == THREADS);
+    cr_assert_eq(weir_percpu_count(slots, cpu), 1u);
+    finish();
+}
+
+Test(percpu, child_of_fork_goes_on_as_its_parent)
+{
+    int status;
+    cpu = fixture_stay(&other_cpu);
+    slots = weir_percpu_alloc();
+    cr_assert_not_null(slots);
+    weir_percpu_slots_init(slots);
+    install(4);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    pid_t child = fork();
+    if (child == 0) {
+        /* Of its own memory; and it may interrupt others, and others it. */
+        if (weir_percpu_get(slots) != object(1))
+            _exit(1);
+        weir_percpu_settle();
+        restarts_the_sequence_of_the_other_cpu(weir_percpu_settle);
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(weir_percpu_get(slots), object(1));
+    finish();
+}
+
+/* --- why not --- */
+
+/* True if rseq could be used here, but for what the test is about to do; whatever WEIR_PERCPU says. */
+static bool rseq_is_there(void)
+{
+    unsetenv("WEIR_PERCPU");
+    return !(syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno == ENOSYS);
+}
+
+/* In lock mode, for this reason; and it works. */
+static void is_locked_because(const char *why)
+{
+    cr_assert_eq(weir_percpu_mode(), WEIR_PERCPU_LOCK, "%s", weir_percpu_reason());
+    cr_assert_not_null(strstr(weir_percpu_reason(), why), "%s", weir_percpu_reason());
+    cr_assert_lt(weir__rseq_cpu(), 0); /* the fast paths find nothing */
+    slots = weir_percpu_alloc();
+    cr_assert_not_null(slots);
+    weir_percpu_slots_init(slots);
+    install(2);
+    cr_assert(weir_percpu_put(slots, object(1)));
+    cr_assert_eq(weir_percpu_get(slots), object(1));
+    finish();
+}
+
+static void rseq_is_refused(int error, const char *why)
+{
+    if (!rseq_is_there())
+        return;
+    if (registered_before())
+        return; /* and refusing it from now on makes the C library stop the program */
+    cpu = fixture_stay(NULL);
+    refuse(SYS_rseq, error);
+    is_locked_because(why);
+}
+
+Test(percpu, weir_registers_what_the_c_library_did_not)
+{
+    if (!rseq_is_there())
+        return;
+    const char *who = registered_before() ? "rseq: registered by the C library" : "rseq: registered by weir";
+    cr_assert_not_null(strstr(weir_percpu_reason(), who), "%s", weir_percpu_reason());
+}
+
+Test(percpu, kernel_without_rseq_is_the_reason)
+{
+    rseq_is_refused(ENOSYS, "the kernel has no restartable sequences");
+}
+
+Test(percpu, filter_that_refuses_rseq_is_the_reason)
+{
+    rseq_is_refused(EPERM, "the kernel refuses to register rseq");
+}
+
+Test(percpu, rseq_of_another_library_is_the_reason)
+{
+    if (!rseq_is_there() || !register_area())
+        return;
+    cpu = fixture_stay(NULL);
+    is_locked_because("somebody else in this process has registered rseq");
+    unregister_area(); /* it still is theirs */
+}
+
+Test(percpu, kernel_without_membarrier_is_the_reason)
+{
+    if (!rseq_is_there())
+        return;
+    cpu = fixture_stay(NULL);
+    refuse(SYS_membarrier, EINVAL);
+    is_locked_because("membarrier");
+}
+
+Test(percpu, no_thread_for_the_self_test_is_the_reason)
+{
+    if (!rseq_is_there())
+        return;
+    cpu = fixture_stay(NULL);
+    refuse(SYS_clone, EAGAIN);
+#ifdef SYS_clone3
+    refuse(SYS_clone3, EAGAIN);
+#endif
+    is_locked_because("no thread could be started");
+}
+
+/* A kernel that says that it has restarted every sequence, and has restarted none. Where by chance each of them was
+ * preempted meanwhile it does not show: then once more. */
+Test(percpu, sequence_that_does_not_restart_is_the_reason)
+{
+    if (!rseq_is_there())
+        return;
+    cpu = fixture_stay(&other_cpu);
+    if (cpu == other_cpu)
+        return; /* there each sequence is preempted */
+    for (unsigned i = 0; i < 200; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            fixture_pin(cpu);
+            refuse(SYS_membarrier, 0);
+            cpu_set_t both; /* the self-test's threads choose theirs */
+            CPU_ZERO(&both);
+            CPU_SET(cpu, &both);
+            CPU_SET(other_cpu, &both);
+            sched_setaffinity(0, sizeof both, &both);
+            if (weir_percpu_mode() == WEIR_PERCPU_RSEQ)
+                _exit(1);
+            is_locked_because("an interrupted sequence did not restart");
+            _exit(0);
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "%x", (unsigned)status);
+        if (status == 0)
+            return;
+    }
+    cr_assert_fail("never noticed");
+}
+
+/* getcpu() says that we are on another CPU. */
+static void on_filtered(int number, siginfo_t *info, void *context)
+{
+    ucontext_t *interrupted = context;
+    unsigned *to;
+    (void)number;
+    (void)info;
+#if defined(__x86_64__)
+    to = (unsigned *)interrupted->uc_mcontext.gregs[REG_RDI];
+    interrupted->uc_mcontext.gregs[REG_RAX] = 0;
+#else
+    to = (unsigned *)interrupted->uc_mcontext.regs[0];
+    interrupted->uc_mcontext.regs[0] = 0;
+#endif
+    *to = 1234567;
+}
+
+Test(percpu, wrong_cpu_number_is_the_reason)
+{
+    struct sigaction action = {.sa_sigaction = on_filtered, .sa_flags = SA_SIGINFO};
+    if (!rseq_is_there())
+        return;
+    cpu = fixture_stay(NULL);
+    sigaction(SIGSYS, &action, NULL);
+    cr_assert(filtered(SYS_getcpu, SECCOMP_RET_TRAP));
+    is_locked_because("is not that of the CPU we are on");
+}
+
+#if defined(__GLIBC__)
+#if __GLIBC_PREREQ(2, 35)
+#include <sys/rseq.h>
+
+/* As if something had taken the C library's registration away and left `number` where the CPU's was. */
+static void number_is_the_reason(int32_t number, const char *why)
+{
+    if (!rseq_is_there() || __rseq_size == 0)
+        return;
+    cpu = fixture_stay(NULL);
+    char *theirs = weir__thread_pointer() + __rseq_offset;
+    bool done = false;
+    for (unsigned size = 32; size <= 1024 && !done; size += 32)
+        done = syscall(SYS_rseq, theirs, size, 1, WEIR__RSEQ_SIGNATURE) == 0;
+    cr_assert(done);
+    memcpy(theirs + 4, &number, sizeof number);
+    is_locked_because(why);
+}
+
+Test(percpu, cpu_number_that_does_not_fit_is_the_reason)
+{
+    number_is_the_reason(1 << 20, "higher than any CPU's");
+}
+
+Test(percpu, thread_that_is_not_registered_is_the_reason)
+{
+    number_is_the_reason(-1, "but not for every thread");
+}
+#endif
+#endif
+
+/* --- how many CPUs --- */
+
+Test(percpu, without_a_list_of_cpus_there_are_slots_for_all_there_may_be)
+{
+    unsigned cpus[CPU_SETSIZE], n = fixture_cpus(cpus, CPU_SETSIZE);
+    if (!rseq_is_there())
+        return;
+    refuse(SYS_openat, EACCES); /* /sys/devices/system/cpu/possible */
+    cr_assert_eq(weir_percpu_nr_cpus() % 64, 0u);
+    cr_assert_lt(cpus[n - 1], weir_percpu_nr_cpus());
+    cr_assert_eq(weir_percpu_mode(), WEIR_PERCPU_RSEQ, "%s", weir_percpu_reason());
+}
+
+Test(percpu, not_knowing_how_many_cpus_there_may_be_is_the_reason)
+{
+    if (!rseq_is_there())
+        return;
+    cpu = fixture_stay(NULL);
+    refuse(SYS_openat, EACCES);
+    refuse(SYS_sched_getaffinity, EPERM);
+    is_locked_because("how high CPU numbers may be");
+}
+
+/* Shows the process a list of CPUs of our own. False where that is not allowed. */
+static bool forge_list(const char *list)
+{
+    char name[] = "/tmp/weir-possible-XXXXXX";
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        return false;
+    int file = mkstemp(name);
+    cr_assert_geq(file, 0);
+    cr_assert_eq(write(file, list, strlen(list)), (ssize_t)strlen(list));
+    close(file);
+    bool done = mount(name, "/sys/devices/system/cpu/possible", NULL, MS_BIND, NULL) == 0;
+    unlink(name);
+    return done;
+}
+
+Test(percpu, list_that_forgets_the_cpu_we_may_run_on_is_put_right)
+{
+    unsigned cpus[CPU_SETSIZE], n = fixture_cpus(cpus, CPU_SETSIZE);
+    if (forge_list("0\n"))
+        cr_assert_eq(weir_percpu_nr_cpus(), cpus[n - 1] + 1);
+}
+
+Test(percpu, cpu_that_the_list_forgets_has_no_slot_and_breaks_nothing)
+{
+    void *two[2] = {object(1), object(2)};
+    struct weir_magazine *magazine = magazine_of(2), *old = NULL;
+    cpu = fixture_stay(&other_cpu);
+    if (!rseq_is_there() || cpu != 0 || other_cpu == 0 || !forge_list("0\n"))
+        return;
+    start();
+    cr_assert_eq(weir_percpu_nr_cpus(), 1u);
+    install(2);
+    cr_assert_eq(weir_percpu_mode(), WEIR_PERCPU_RSEQ, "%s", weir_percpu_reason());
+    fixture_pin(1);
+    cr_assert_null(weir_percpu_get(slots));
+    cr_assert_not(weir_percpu_put(slots, object(1)));
+    cr_assert_eq(weir_percpu_get_n(slots, 2, two), 0u);
+    cr_assert_eq(weir_percpu_put_n(slots, 2, two), 0u);
+    cr_assert_not(weir_percpu_exchange(slots, magazine, &old));
+    cr_assert_lt(weir_percpu_cpu(), 1u);
+    free(magazine);
     finish();
 }
 
