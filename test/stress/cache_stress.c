@@ -57,6 +57,7 @@ static void interrupt(void)
     if (!reader_is_online)
         return; /* the cache was promised that its users are */
     sig_atomic_t before = in_nolock;
+    int error = errno; /* slow paths make system calls */
     in_nolock = 0;
     take(&hand, weir_cache_alloc(cache));
     take(&hand, alloc_nolock());
@@ -68,6 +69,7 @@ static void interrupt(void)
     while (hand.n)
         give(&hand);
     in_nolock = before;
+    errno = error;
 }
 
 static void seldom(uint64_t dice)
