@@ -133,7 +133,7 @@ static size_t get_n_locked(struct weir_percpu_slot *slots, size_t n, void *objec
     if (n > magazine->count)
         n = magazine->count;
     if (n != 0) { /* weir_percpu_none is never written */
-        magazine->count -= (uint32_t)n;
+        weir__magazine_set_count(magazine, magazine->count - (uint32_t)n);
         memcpy(objects, weir_magazine_objects(magazine) + magazine->count, n * sizeof objects[0]);
     }
     unlock(slot);
@@ -150,7 +150,7 @@ static size_t put_n_locked(struct weir_percpu_slot *slots, size_t n, void *const
     if (put != 0) {
         memcpy(weir_magazine_objects(magazine) + magazine->count, objects + (n - put),
                put * sizeof objects[0]);
-        magazine->count += (uint32_t)put;
+        weir__magazine_set_count(magazine, magazine->count + (uint32_t)put);
     }
     unlock(slot);
     return put;

@@ -63,7 +63,8 @@ static uint32_t cache_of(const char *root, unsigned cpu)
         unsigned long level = strtoul(line, NULL, 10);
         snprintf(path, sizeof path, "%s/cpu/cpu%u/cache/index%u/shared_cpu_list", root, cpu, index);
         const char *list = line;
-        if (level > highest && read_line(path, line, sizeof line) && next_range(&list, &from, &to)) {
+        if (level > highest && read_line(path, line, sizeof line) && next_range(&list, &from, &to) &&
+            from < NUMBERED) {
             highest = level;
             first = (uint32_t)from;
         }

@@ -5,39 +5,18 @@
  * once; in the second half magazines are often not to be had. Readers look at objects until their grace
  * period is over. The backend counts every object.
  */
-#include "stress.h"
+#include "stress_cache.h"
 
-#define FIXTURE_FAIL stress_fail
-#include "cache.h"
-#include "readers.h"
-#include "weir/pool.h"
+enum { HIGH = 8 * CAPACITY, PUBLISHED = 16 };
 
-enum { NR = 500, CAPACITY = 8, HIGH = 8 * CAPACITY, MOST_HELD = 40, PUBLISHED = 16 };
-
-static const struct weir_cache_ops ops = {backend_alloc, backend_free};
-static struct backend backend;
-static struct weir_cache *cache;
 static struct backend_object *published[PUBLISHED]; /* where readers find them */
-static struct weir_pool passed_on;                  /* owned by whoever takes them */
-static unsigned cpus[64], nr_cpus;
+static bool magazines_abound; /* so that a signal handler may call weir_cache_free_rcu() */
 static _Thread_local volatile sig_atomic_t in_nolock;
 
 static void backend_entered(void)
 {
     if (in_nolock)
         stress_fail("weir_cache_alloc_nolock() called the backend");
-}
-
-struct hand {
-    void *objects[MOST_HELD];
-    size_t n;
-    uint64_t random;
-};
-
-static void take(struct hand *hand, void *object)
-{
-    if (object)
-        hand->objects[hand->n++] = backend_own(&backend, object);
 }
 
 static void *alloc_nolock(void)
@@ -47,39 +26,6 @@ static void *alloc_nolock(void)
     void *object = weir_cache_alloc_nolock(cache);
     in_nolock = before;
     return object;
-}
-
-static void take_bulk(struct hand *hand, size_t n)
-{
-    void **into = hand->objects + hand->n;
-    n = n < MOST_HELD - hand->n ? n : MOST_HELD - hand->n;
-    size_t got = weir_cache_alloc_bulk(cache, n, into);
-    if (got > n)
-        stress_fail("alloc_bulk of %zu says %zu", n, got);
-    for (size_t i = 0; i < got; i++)
-        backend_own(&backend, into[i]);
-    hand->n += got;
-}
-
-static void *drop(struct hand *hand)
-{
-    return hand->n != 0 ? hand->objects[--hand->n] : NULL;
-}
-
-static void give(struct hand *hand)
-{
-    void *object = drop(hand);
-    if (object)
-        weir_cache_free(cache, backend_disown(object));
-}
-
-static void give_bulk(struct hand *hand, size_t n)
-{
-    n = n < hand->n ? n : hand->n;
-    hand->n -= n;
-    for (size_t i = 0; i < n; i++)
-        backend_disown(hand->objects[hand->n + i]);
-    weir_cache_free_bulk(cache, n, hand->objects + hand->n);
 }
 
 /* Puts an object, or nothing, where readers find it, and frees the one that was there. */
@@ -105,42 +51,25 @@ static void read_published(uint64_t dice)
         stress_fail("an object was used again while a reader was looking at it");
 }
 
-static void pass_on(struct hand *hand)
-{
-    struct backend_object *object = drop(hand);
-    if (object)
-        weir_pool_put(&passed_on, &object->node);
-}
-
-static void take_over(struct hand *hand)
-{
-    struct weir_stack_node *node = weir_pool_get(&passed_on);
-    if (node)
-        hand->objects[hand->n++] = node; /* owned already */
-}
-
 static void interrupt(void)
 {
     struct hand hand = {.n = 0};
     if (!reader_is_online)
         return; /* the cache was promised that its users are */
     sig_atomic_t before = in_nolock;
+    int error = errno; /* slow paths make system calls */
     in_nolock = 0;
     take(&hand, weir_cache_alloc(cache));
     take(&hand, alloc_nolock());
     take_bulk(&hand, 5);
     give(&hand);
     give_bulk(&hand, 3);
+    if (magazines_abound && hand.n)
+        weir_cache_free_rcu(cache, backend_disown_shared(drop(&hand)));
     while (hand.n)
         give(&hand);
     in_nolock = before;
-}
-
-static enum weir_drain any_drain(uint64_t dice)
-{
-    if (dice & 1)
-        return WEIR_DRAIN_QUIET;
-    return fixture_locked() ? WEIR_DRAIN_LOCK : WEIR_DRAIN_EXPEDITED;
+    errno = error;
 }
 
 static void seldom(uint64_t dice)
@@ -160,12 +89,18 @@ static void seldom(uint64_t dice)
         weir_cache_rcu_barrier(cache);
         break;
     case 4:
-    case 5:
         weir_cache_decay(cache);
+        break;
+    case 5:
+        weir_cache_shrink(cache);
+        break;
+    case 6:
+        weir_cache_stats_cpu(cache, cpus[(dice >> 16) % nr_cpus], &stats);
         break;
     default:
         weir_cache_stats(cache, &stats);
-        if (stats.cached > SIZE_MAX / 2 || stats.waiting > SIZE_MAX / 2)
+        if (stats.cached > SIZE_MAX / 2 || stats.waiting > SIZE_MAX / 2 || stats.out > SIZE_MAX / 2 ||
+            stats.waiting_objects > SIZE_MAX / 2)
             stress_fail("a count went below zero");
     }
 }
@@ -250,65 +185,27 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void at_rest(void)
+static void round_with(unsigned percent_of_magazines_that_fail, unsigned domains)
 {
-    struct weir_cache_stats stats;
+    struct weir_grace *grace = readers_grace();
+    struct chunks chunks;
+    struct weir__chunk_source source = one_by_one(&chunks);
+    chunks.fail_percent = percent_of_magazines_that_fail;
+    chunks.random = stress.seed;
+    magazines_abound = percent_of_magazines_that_fail == 0;
+    backend_init(&backend, scarce_objects());
+    backend.entered = backend_entered;
+    struct weir_cache_config config = config_of(HIGH, grace);
+    config.registered_users = true;
+    create(&config, &source, domains);
+    stress_run(work, stress.milliseconds / 2, interrupt);
     for (unsigned i = 0; i < PUBLISHED; i++) {
         struct backend_object *old = weir_xchg_acq_rel(&published[i], NULL);
         if (old)
             weir_cache_free_rcu(cache, backend_disown_shared(old));
     }
-    for (struct weir_stack_node *node; (node = weir_pool_get(&passed_on)) != NULL;)
-        weir_cache_free(cache, backend_disown(node));
-    weir_cache_rcu_barrier(cache);
-    weir_cache_stats(cache, &stats);
-    if (backend_owned(&backend) != 0)
-        stress_fail("%zu objects were forgotten", backend_owned(&backend));
-    if (stats.cached != backend_lent(&backend))
-        stress_fail("at rest %zu objects are said to be cached, but %zu are", stats.cached,
-                    backend_lent(&backend));
-    if (stats.waiting != 0)
-        stress_fail("%zu magazines wait after a barrier", stats.waiting);
-    if (stats.allocated != backend.given || stats.alloc_calls != backend.alloc_calls ||
-        stats.freed != backend.taken || stats.free_calls != backend.free_calls)
-        stress_fail("the cache's statistics differ from the backend's");
-    if (stats.depot_hits > stats.refills)
-        stress_fail("more refills from the depot than refills");
-    printf(
-        "%llu from the backend in %llu calls, %llu refills, %llu from the depot, %llu after a grace period, "
-        "%llu waits\n",
-        (unsigned long long)stats.allocated, (unsigned long long)stats.alloc_calls,
-        (unsigned long long)stats.refills, (unsigned long long)stats.depot_hits,
-        (unsigned long long)stats.rcu_freed, (unsigned long long)stats.rcu_waits);
-    fflush(stdout);
-}
-
-static void round_with(unsigned percent_of_magazines_that_fail)
-{
-    struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
-    struct weir_grace *grace = readers_grace();
-    struct chunks chunks;
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
-    chunks.mapped = true;
-    chunks.fail_percent = percent_of_magazines_that_fail;
-    chunks.random = stress.seed;
-    backend_init(&backend, NR);
-    backend.entered = backend_entered;
-    config.ops = &ops;
-    config.backend = &backend;
-    config.capacity = CAPACITY;
-    config.high = HIGH;
-    config.grace = grace;
-    config.registered_users = true;
-    if (weir__cache_create(&cache, &config, &(struct weir__cache_surroundings){.chunks = &source}))
-        stress_fail("cannot create the cache");
-    stress_run(work, stress.milliseconds / 2, interrupt);
-    at_rest();
-    weir_cache_destroy(cache);
+    finish(&chunks);
     weir_grace_put(grace);
-    backend_destroy(&backend);
-    if (chunks.out != 0)
-        stress_fail("%u chunks were not given back", chunks.out);
 }
 
 int main(int argc, char **argv)
@@ -316,7 +213,7 @@ int main(int argc, char **argv)
     stress_start(argc, argv);
     nr_cpus = fixture_cpus(cpus, 64);
     puts(weir_percpu_reason());
-    round_with(0);
-    round_with(60);
+    round_with(0, 2);
+    round_with(60, 1);
     return 0;
 }

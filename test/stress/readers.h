@@ -10,7 +10,7 @@
 #include "fixtures.h"
 #include "weir/grace.h"
 
-enum { READERS_MAX = 64 };
+enum { READERS_MAX = 160 };
 
 /* When each reader was last quiescent; 0: offline. */
 static struct reader {

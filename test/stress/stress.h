@@ -23,7 +23,7 @@
 
 #include "weir/atomic.h"
 
-enum { STRESS_MAX_THREADS = 8 };
+enum { STRESS_MAX_THREADS = 64 };
 
 static struct {
     const char *program;

@@ -3,131 +3,9 @@
  * weir/cache.h over a backend that counts and can be told to fail: nothing is lost and nothing comes twice,
  * whatever fails; what is given back when; and what the statistics say.
  */
-#include "cache.h"
-#include "fixtures.h"
-
 #include <urcu/urcu-qsbr.h>
 
-#include "weir_test.h"
-
-enum { CAPACITY = 4, NR = 200 };
-
-static const struct weir_cache_ops ops = {backend_alloc, backend_free};
-static struct backend backend;
-static struct gate gate;
-static struct weir_cache *cache;
-static void *held[NR]; /* what the test owns */
-static size_t nr_held;
-static unsigned cpu, other_cpu;
-
-static struct weir_cache_config config_of(size_t capacity, size_t high)
-{
-    struct weir_cache_config config = WEIR_CACHE_CONFIG_INIT;
-    config.ops = &ops;
-    config.backend = &backend;
-    config.capacity = capacity;
-    config.high = high;
-    config.grace = gate.grace;
-    config.decay_milliseconds = WEIR_CACHE_DECAY_NEVER;
-    return config;
-}
-
-/* Magazines of CAPACITY, `high` objects in the depot, grace periods that end by themselves if `open`. */
-static void start(size_t high, bool open)
-{
-    cpu = fixture_stay(&other_cpu);
-    backend_init(&backend, NR);
-    gate_create(&gate, open);
-    struct weir_cache_config config = config_of(CAPACITY, high);
-    cr_assert_eq(weir_cache_create(&cache, &config), 0);
-}
-
-static bool take(void)
-{
-    void *object = weir_cache_alloc(cache);
-    if (object == NULL)
-        return false;
-    held[nr_held++] = backend_own(&backend, object);
-    return true;
-}
-
-static size_t take_n(size_t n)
-{
-    size_t got = 0;
-    while (got < n && take())
-        got++;
-    return got;
-}
-
-static size_t take_bulk(size_t n)
-{
-    size_t got = weir_cache_alloc_bulk(cache, n, held + nr_held);
-    cr_assert_leq(got, n);
-    for (size_t i = 0; i < got; i++)
-        backend_own(&backend, held[nr_held++]);
-    return got;
-}
-
-static void *drop(void)
-{
-    cr_assert_gt(nr_held, 0u);
-    return backend_disown(held[--nr_held]);
-}
-
-static void give_n(size_t n)
-{
-    while (n-- != 0)
-        weir_cache_free(cache, drop());
-}
-
-static void give_bulk(size_t n)
-{
-    nr_held -= n;
-    for (size_t i = 0; i < n; i++)
-        backend_disown(held[nr_held + i]);
-    weir_cache_free_bulk(cache, n, held + nr_held);
-}
-
-static void give_rcu(size_t n)
-{
-    while (n-- != 0)
-        weir_cache_free_rcu(cache, drop());
-}
-
-static struct weir_cache_stats stats_now(void)
-{
-    struct weir_cache_stats stats;
-    weir_cache_stats(cache, &stats);
-    return stats;
-}
-
-/* At rest: every object is in the backend, in the cache, waiting (that many), or held by the test. */
-static void check_counts(size_t waiting_objects)
-{
-    struct weir_cache_stats stats = stats_now();
-    cr_assert_eq(stats.allocated, backend.given);
-    cr_assert_eq(stats.alloc_calls, backend.alloc_calls);
-    cr_assert_eq(stats.freed, backend.taken);
-    cr_assert_eq(stats.free_calls, backend.free_calls);
-    cr_assert_eq(backend_owned(&backend), nr_held);
-    cr_assert_eq(stats.cached + waiting_objects + nr_held, backend_lent(&backend), "%zu + %zu + %zu != %zu",
-                 stats.cached, waiting_objects, nr_held, backend_lent(&backend));
-}
-
-static void finish(void)
-{
-    give_n(nr_held);
-    gate_open(&gate);
-    cr_assert_eq(weir_cache_destroy(cache), 0);
-    backend_destroy(&backend);
-    gate_destroy(&gate);
-}
-
-/* The way to drain that this mode has. */
-static enum weir_drain usual_drain(void)
-{
-    return fixture_locked() ? WEIR_DRAIN_LOCK : WEIR_DRAIN_EXPEDITED;
-}
+#include "cache_fixture.h"
 
 /* --- making one --- */
 
@@ -148,6 +26,93 @@ Test(cache, bad_configurations_are_refused)
     cr_assert_eq(weir_cache_create(&cache, &config), -EINVAL);
     cr_assert_null(cache);
     cr_assert_eq(weir_cache_destroy(NULL), 0);
+}
+
+/* The first word of what is wrong with a configuration is the field's name. */
+static void check_error(const struct weir_cache_config *config, const char *field)
+{
+    const char *said = weir_cache_config_error(config);
+    if (field == NULL) {
+        cr_assert_null(said);
+        return;
+    }
+    cr_assert_not_null(said, "%s", field);
+    cr_assert_eq(strncmp(said, field, strlen(field)), 0, "'%s' does not begin with '%s'", said, field);
+    cr_assert_eq(weir_cache_create(&cache, config), -EINVAL, "%s", field);
+}
+
+Test(cache, what_is_wrong_with_a_configuration_is_said)
+{
+    static const struct weir_cache_ops no_alloc = {NULL, backend_free}, no_free = {backend_alloc, NULL};
+    struct weir_cache_config config = config_of(0, 0);
+    check_error(&config, NULL);
+    check_error(NULL, "config: ");
+    config.ops = NULL;
+    check_error(&config, "ops: ");
+    config.ops = &no_alloc;
+    check_error(&config, "ops: ");
+    config.ops = &no_free;
+    check_error(&config, "ops: ");
+    config = config_of(WEIR_CACHE_CAPACITY_MAX, SIZE_MAX / 2);
+    check_error(&config, NULL);
+    config.capacity++;
+    check_error(&config, "capacity: ");
+    config = config_of(0, SIZE_MAX / 2 + 1);
+    check_error(&config, "high: ");
+    config = config_of(0, 0);
+    config.decay_percent = 100;
+    check_error(&config, NULL);
+    config.decay_percent = 101;
+    check_error(&config, "decay_percent: ");
+}
+
+Test(cache, capacity_follows_the_size_of_the_objects)
+{
+    static const struct {
+        size_t object_size, capacity;
+    } cases[] = {
+        {0, WEIR_CACHE_CAPACITY_DEFAULT},
+        {1, 252},
+        {64, 252},
+        {2080, 252},
+        {2081, 124},
+        {4096, 124},
+        {4228, 124},
+        {4229, 60},
+        {8738, 60},
+        {8739, 28},
+        {18724, 28},
+        {18725, 12},
+        {43690, 12},
+        {43691, 4},
+        {1 << 20, 4},
+        {SIZE_MAX, 4},
+    };
+    prepare(true);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct weir_cache_config config = config_of(0, 0);
+        config.object_size = cases[i].object_size;
+        cr_assert_eq(weir_cache_capacity_for(config.object_size), cases[i].capacity, "%zu",
+                     config.object_size);
+        cr_assert_eq(weir_cache_create(&cache, &config), 0);
+        cr_assert_eq(cache->capacity, cases[i].capacity);
+        weir_cache_destroy(cache);
+        config.capacity = 7; /* what was asked for comes first */
+        cr_assert_eq(weir_cache_create(&cache, &config), 0);
+        cr_assert_eq(cache->capacity, 7u);
+        weir_cache_destroy(cache);
+    }
+}
+
+Test(cache, whole_number_of_magazines_fills_a_page)
+{
+    const size_t page = 4096 - WEIR__CHUNK_HEADER;
+    for (size_t size = 1; size < (size_t)1 << 17; size += size / 8 + 1) {
+        size_t capacity = weir_cache_capacity_for(size), n = page / WEIR_MAGAZINE_BYTES(capacity);
+        cr_assert_geq(n, 2u);
+        cr_assert_lt(page - n * WEIR_MAGAZINE_BYTES(capacity), n * sizeof(void *),
+                     "%zu magazines of %zu could be larger", n, capacity);
+    }
 }
 
 Test(cache, largest_and_smallest_capacity_work)
@@ -324,6 +289,48 @@ Test(cache, alloc_nolock_takes_what_is_cached_and_never_calls_the_backend)
     cr_assert_null(weir_cache_alloc_nolock(cache));
     cr_assert_eq(stats_now().alloc_calls, before.alloc_calls);
     cr_assert_eq(stats_now().free_calls, before.free_calls);
+    finish();
+}
+
+/* A slot that cannot be used now makes whatever was taken go back to the depot, which is at its limit. */
+static void alloc_nolock_without_slot(void)
+{
+    for (unsigned i = 0; i < 2 * CAPACITY; i++)
+        held[nr_held++] = backend_own(&backend, weir_cache_alloc_nolock(cache));
+}
+
+#if WEIR__RSEQ
+static void *alloc_nolock_without_rseq(void *unused)
+{
+    (void)unused;
+    fixture_pin(cpu);
+    if (fixture_unregister_rseq(-1))
+        alloc_nolock_without_slot();
+    return NULL;
+}
+#endif
+
+Test(cache, alloc_nolock_puts_what_it_pushes_out_into_a_depot_that_is_full)
+{
+    start(1, true);
+    take_n(4 * CAPACITY);
+    give_n(3 * CAPACITY); /* loaded, spare, and one in the depot: no room */
+    cr_assert_eq(stats_now().cached, 3u * CAPACITY);
+    cr_assert_eq(weir__depots_limit(&cache->depots), 1u);
+    struct weir_cache_stats before = stats_now();
+    if (fixture_locked()) {
+        cache->cpus[cpu].loaded.busy = 1; /* as if its holder had been preempted */
+        alloc_nolock_without_slot();
+        cache->cpus[cpu].loaded.busy = 0;
+    } else {
+#if WEIR__RSEQ
+        pthread_join(fixture_thread(alloc_nolock_without_rseq, NULL), NULL);
+#endif
+    }
+    cr_assert_eq(stats_now().alloc_calls, before.alloc_calls);
+    cr_assert_eq(stats_now().free_calls, before.free_calls);
+    cr_assert_eq(stats_now().spills, before.spills);
+    check_counts(0);
     finish();
 }
 
@@ -568,45 +575,6 @@ Test(cache, rcu_freed_objects_above_the_depots_limit_go_to_the_backend)
 
 /* --- failures --- */
 
-/* Uses everything, with whatever fails; every object has to be somewhere all the time. */
-static void use_everything(uint64_t seed, unsigned steps)
-{
-    uint64_t random = seed;
-    for (unsigned step = 0; step < steps; step++) {
-        size_t n = fixture_random(&random) % (3 * CAPACITY);
-        switch (fixture_random(&random) % 8) {
-        case 0:
-        case 1:
-            take_n(n);
-            break;
-        case 2:
-            take_bulk(n < NR - nr_held ? n : NR - nr_held);
-            break;
-        case 3:
-        case 4:
-            give_n(n < nr_held ? n : nr_held);
-            break;
-        case 5:
-            give_bulk(n < nr_held ? n : nr_held);
-            break;
-        case 6:
-            give_rcu(n < nr_held ? n : nr_held);
-            break;
-        default:
-            if (n == 0)
-                weir_cache_drain_all(cache, usual_drain());
-            else if (n < 4)
-                weir_cache_decay(cache);
-            else if (n < 6)
-                weir_cache_rcu_barrier(cache);
-        }
-        if (step % 8 == 0) { /* at rest: nothing waits */
-            weir_cache_rcu_barrier(cache);
-            check_counts(0);
-        }
-    }
-}
-
 Test(cache, random_use_loses_nothing, .timeout = 120)
 {
     for (uint64_t seed = 1; seed <= 40; seed++) {
@@ -677,20 +645,26 @@ Test(cache, without_any_magazine_objects_come_straight_from_the_backend)
     cr_assert_eq(chunks.out, 0u);
 }
 
+/* Of the backend's allocating calls, `n` from the `first` on give nothing; how many there were. */
+static uint64_t use_with_failing_backend(uint64_t first, uint64_t n)
+{
+    start(4 * CAPACITY, true);
+    backend.fail_from = first;
+    backend.fail_n = n;
+    use_everything(99, 60);
+    uint64_t calls = backend.alloc_calls;
+    finish();
+    return calls;
+}
+
 Test(cache, backend_that_fails_at_any_call_loses_nothing, .timeout = 120)
 {
-    uint64_t calls = 0;
-    for (uint64_t k = 0; k == 0 || k <= calls; k++) {
-        for (unsigned n = 1; n <= 5; n += 4) {
-            start(4 * CAPACITY, true);
-            backend.fail_from = k;
-            backend.fail_n = k == 0 ? 0 : n;
-            use_everything(99, 60);
-            if (k == 0)
-                calls = backend.alloc_calls;
-            cr_assert_gt(calls, 5u);
-            finish();
-        }
+    uint64_t calls = use_with_failing_backend(0, 0);
+    cr_assert_gt(calls, 5u);
+    for (uint64_t k = 1; k <= calls; k++) {
+        use_with_failing_backend(k, 1);
+        use_with_failing_backend(k, 5);
+        use_with_failing_backend(k, UINT64_MAX);
     }
 }
 
@@ -706,6 +680,92 @@ Test(cache, alloc_recovers_when_the_backend_does)
     cr_assert(take());
     cr_assert_eq(take_bulk(5), 5u);
     finish();
+}
+
+/* --- teardown at any point --- */
+
+/* One operation of a script; false at its end. */
+static bool use_once(unsigned step)
+{
+    static const char script[] =
+        "aaaaaBaFaarrrfffffAbfraaAanrDfffaBBffrrrrrrbdaaaaafffffffffcAfaaaBrfSafffnRaaaarbbA";
+    switch (script[step]) {
+    case 'a':
+        take();
+        break;
+    case 'A':
+        take_bulk(2 * CAPACITY + 1);
+        break;
+    case 'B':
+        take_bulk(5 * CAPACITY);
+        break;
+    case 'f':
+        give_n(nr_held != 0);
+        break;
+    case 'F':
+    case 'b':
+        give_bulk(nr_held / 2);
+        break;
+    case 'r':
+        give_rcu(nr_held != 0);
+        break;
+    case 'R':
+        weir_cache_rcu_barrier(cache);
+        break;
+    case 'n': {
+        void *object = weir_cache_alloc_nolock(cache);
+        if (object != NULL)
+            held[nr_held++] = backend_own(&backend, object);
+        break;
+    }
+    case 'd':
+        weir_cache_decay(cache);
+        break;
+    case 'D':
+        weir_cache_drain_all(cache, usual_drain());
+        break;
+    case 'c':
+        weir_cache_drain_cpu(cache, cpu, usual_drain());
+        break;
+    case 'S':
+        weir_cache_shrink(cache);
+        break;
+    default:
+        return false;
+    }
+    return true;
+}
+
+/* What is still held goes back last, in one way or the other; destroy() must find it wherever it lies. */
+Test(cache, destroyed_at_any_point_it_gives_everything_back, .timeout = 120)
+{
+    bool all = false;
+    for (unsigned last = 0; !all; last++)
+        for (unsigned way = 0; way < 3; way++) {
+            start(3 * CAPACITY, true);
+            unsigned step = 0;
+            while (step < last && use_once(step))
+                step++;
+            all = step < last;
+            if (way == 1)
+                give_rcu(nr_held);
+            else if (way == 2)
+                give_bulk(nr_held);
+            finish();
+        }
+}
+
+Test(cache, objects_that_are_out_when_it_is_destroyed_are_the_backends_concern)
+{
+    start(3 * CAPACITY, true);
+    take_n(10);
+    weir_cache_destroy(cache);
+    cr_assert_eq(backend_lent(&backend), 10u);
+    for (unsigned i = 0; i < 10; i++)
+        backend_disown(held[i]);
+    backend_free(&backend, 10, held);
+    gate_destroy(&gate);
+    backend_destroy(&backend);
 }
 
 /* --- statistics of the magazines --- */
