@@ -41,8 +41,8 @@ enum { MOST_CPUS = 1 << 16, WORD_BITS = 8 * sizeof(unsigned long) };
 typedef unsigned long cpu_mask[MOST_CPUS / WORD_BITS];
 
 /*
- * The CPUs that this thread may run on, and a number that all CPU numbers are below: the kernel refuses a mask
- * that has no room for the highest one it may ever use. 0 if it does not say.
+ * The CPUs that this thread may run on, and a number that all CPU numbers are below: the kernel refuses a
+ * mask that has no room for the highest one it may ever use. 0 if it does not say.
  */
 static uint32_t cpus_of_affinity(cpu_mask mask)
 {
@@ -166,9 +166,9 @@ static void unregister(void *unused)
  * kernel has cleared the thread's id, which it does in that last call. So there is nothing to do, and glibc
  * itself does nothing about its own area.
  *
- * musl, and who knows who else, lets a detached thread unmap its own stack and then end: in between the kernel
- * might write. So a destructor, which runs before, unregisters; from then on the thread finds no slot.
- * (pthread_setspecific() may have been called by a signal handler: in musl that is two stores.)
+ * musl, and who knows who else, lets a detached thread unmap its own stack and then end: in between the
+ * kernel might write. So a destructor, which runs before, unregisters; from then on the thread finds no
+ * slot. (pthread_setspecific() may have been called by a signal handler: in musl that is two stores.)
  */
 #ifdef __GLIBC__
 

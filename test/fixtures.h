@@ -132,8 +132,8 @@ static inline unsigned fixture_stay(unsigned *other)
 }
 
 #if WEIR__RSEQ
-/* Makes the calling thread one whose rseq is not registered, with the CPU number `cpu_id`: -1, and weir registers it
- * if the C library did not, or -2, and it stays so. False if that cannot be done. */
+/* Makes the calling thread one whose rseq is not registered, with the CPU number `cpu_id`: -1, and weir
+ * registers it if the C library did not, or -2, and it stays so. False if that cannot be done. */
 static inline bool fixture_unregister_rseq(int32_t cpu_id)
 {
     enum { UNREGISTER = 1 };

@@ -107,8 +107,8 @@ WEIR_API void weir_percpu_slots_init(struct weir_percpu_slot *slots);
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none. */
 WEIR_API unsigned weir_percpu_cpu(void);
 
-/* Private: get and put when the fast ones found nothing: in WEIR_PERCPU_LOCK; in WEIR_PERCPU_RSEQ once more, if that
- * was because the thread was not registered yet. */
+/* Private: get and put when the fast ones found nothing. In WEIR_PERCPU_LOCK: the real ones. In
+ * WEIR_PERCPU_RSEQ: once more, if that was because the thread was not registered yet. */
 WEIR_API void *weir__percpu_get_locked(struct weir_percpu_slot *slots);
 WEIR_API bool weir__percpu_put_locked(struct weir_percpu_slot *slots, void *object);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * weir/percpu.h: threads, and a signal handler that interrupts them, get, put and exchange in shared slots,
- * change CPUs, and take the magazines of other CPUs away from under each other. One thread does nothing but send
- * signals to the others, on top of the timer's; others come, use the slots once, and go. Every object is counted,
- * every magazine too.
+ * change CPUs, and take the magazines of other CPUs away from under each other. One thread does nothing but
+ * send signals to the others, on top of the timer's; others come, use the slots once, and go. Every object
+ * is counted, every magazine too.
  */
 #include "stress.h"
 

@@ -64,12 +64,6 @@ static void *object(size_t number)
     return (void *)(0x10000 + number * 16);
 }
 
-/* Did the C library register rseq? */
-static bool by_the_c_library(void)
-{
-    return strstr(weir_percpu_reason(), "by the C library") != NULL;
-}
-
 /* --- choosing the mode --- */
 
 Test(percpu, says_its_mode_and_why)
@@ -573,6 +567,12 @@ static bool registered_before(void)
     return !done;
 }
 
+/* Did the C library register rseq? */
+static bool by_the_c_library(void)
+{
+    return strstr(weir_percpu_reason(), "by the C library") != NULL;
+}
+
 /* By a thread that has, and gets, no rseq. */
 static void find_no_slot(void)
 {
@@ -858,8 +858,8 @@ Test(percpu, no_thread_for_the_self_test_is_the_reason)
     is_locked_because("no thread could be started");
 }
 
-/* A kernel that says that it has restarted every sequence, and has restarted none. Where by chance each of them was
- * preempted meanwhile it does not show: then once more. */
+/* A kernel that says that it has restarted every sequence, and has restarted none. Where by chance each of
+ * them was preempted meanwhile it does not show: then once more. */
 Test(percpu, sequence_that_does_not_restart_is_the_reason)
 {
     if (!rseq_is_there())
