@@ -66,8 +66,9 @@ static bool parse_flag(struct scaling_options *options, const char *name)
     } else if (strcmp(name, "--markdown") == 0) {
         options->markdown = true;
     } else if (strcmp(name, "--quick") == 0) {
+        options->quick = true;
         options->slices = 2;
-        options->milliseconds = 2;
+        options->milliseconds = 1;
     } else {
         return false;
     }
@@ -218,7 +219,7 @@ static void count_everything(struct scaling_results *results)
                                   .capacity = scaling_capacity[c],
                                   .domains = two + 1,
                                   .threads = count_threads(workload, results->machine),
-                                  .slices = results->options->slices < 6 ? results->options->slices : 6,
+                                  .slices = results->options->quick ? 1 : 6,
                                   .milliseconds = 2 * results->options->milliseconds};
                 char text[96];
                 snprintf(text, sizeof text, "counting: %s, capacity %u", workload_name(workload),
@@ -302,10 +303,13 @@ static void *time_alone(void *arg)
 
 /* --- two threads: how long a line takes --- */
 
-#define MOVES 1000 /* in a slice, to and fro */
+#define MOVES 1000   /* in a slice, to and fro */
+#define RUN_LINES 16 /* of a magazine for 124 pointers */
 
 struct ping {
     uint64_t turn WEIR_ALIGNED(WEIR_LINE_PAIR);
+    uint64_t block[RUN_LINES * 8] WEIR_ALIGNED(WEIR_LINE_PAIR);
+    bool with_block;
     const struct machine *machine;
     unsigned cpu[2], rounds;
     double ns[1000];
@@ -329,6 +333,8 @@ static void *ping_side(void *arg)
             /* Relaxed, both: nothing but the line itself is handed over. */
             while ((weir_load_relaxed(&ping->turn) & 1) != side->number)
                 ;
+            for (unsigned k = ping->with_block ? RUN_LINES * 8 : 0; k-- > 0;) /* as a magazine is used */
+                weir_store_relaxed(&ping->block[k], weir_load_relaxed(&ping->block[k]) + 1);
             weir_fetch_add_relaxed(&ping->turn, UINT64_C(1));
         }
         if (side->number == 0)
@@ -340,12 +346,13 @@ static void *ping_side(void *arg)
 
 /* Nanoseconds per move between two CPUs, given by their places in `machine`. Those of the quickest quarter of the
  * slices: in the others somebody had to wait for a CPU. */
-static struct spread time_moves(const struct machine *machine, unsigned one, unsigned other, unsigned rounds)
+static struct spread time_moves(const struct machine *machine, unsigned one, unsigned other, unsigned rounds,
+                                bool with_block)
 {
     static struct ping ping;
     struct side side[2] = {{&ping, 0}, {&ping, 1}};
     pthread_t thread[2];
-    ping = (struct ping){.machine = machine, .cpu = {one, other}, .rounds = rounds};
+    ping = (struct ping){.machine = machine, .cpu = {one, other}, .rounds = rounds, .with_block = with_block};
     pthread_barrier_init(&ping.line, NULL, 2);
     for (unsigned i = 0; i < 2; i++)
         if (pthread_create(&thread[i], NULL, ping_side, &side[i]) != 0)
@@ -365,7 +372,7 @@ static void time_lines(struct scaling_results *results)
 {
     const struct weir__topology *topology = weir__topology();
     const struct machine *machine = results->machine;
-    unsigned rounds = results->options->slices > 10 ? 400 : 40;
+    unsigned rounds = results->options->quick ? 10 : 400;
     unsigned near = 0, far = 0, first = topology->domain_of[machine->cpu[0]];
     for (unsigned i = 1; i < machine->cpus; i++) {
         bool same = topology->domain_of[machine->cpu[i]] == first;
@@ -375,11 +382,13 @@ static void time_lines(struct scaling_results *results)
             far = i; /* the last one: far away */
     }
     if (near != 0)
-        results->near = time_moves(machine, 0, near, rounds);
+        results->near = time_moves(machine, 0, near, rounds, false);
     if (far != 0)
-        results->far = time_moves(machine, 0, far, rounds);
+        results->far = time_moves(machine, 0, far, rounds, false);
     if (near == 0)
         results->near = results->far;
+    struct spread both = time_moves(machine, 0, near != 0 ? near : far, rounds, true);
+    results->run.median = (both.median - results->near.median) / RUN_LINES;
 }
 
 /* --- the model, fed --- */
@@ -396,6 +405,14 @@ static double exchange_ns(const struct scaling_results *results, unsigned c, con
            per_pair(outcome->stats.flushes, outcome) * results->flush[c];
 }
 
+/* What comes with a magazine: its header, which is waited for, and its pointers. Those of a pipe always come from
+ * elsewhere: that is part of its fast path. */
+static double contents(const struct scaling_results *results, enum workload workload, unsigned capacity)
+{
+    double ratio = results->near.median > 0 ? results->run.median / results->near.median : 0;
+    return 1 + (workload != PIPE ? ratio * capacity / 8 : 0);
+}
+
 struct model scaling_model(const struct scaling_results *results, enum workload workload, unsigned c,
                            unsigned domain_cpus, bool far_pipe)
 {
@@ -405,7 +422,9 @@ struct model scaling_model(const struct scaling_results *results, enum workload 
                           .exchanges = per_pair(outcome->tally.exchanges, outcome),
                           .distances = results->options->distances,
                           .domain_cpus = domain_cpus,
-                          .gate = true};
+                          .contents = contents(results, workload, scaling_capacity[c]),
+                          .by_turns = workload == PIPE,
+                          .gate_lines = GATE_LINES};
     for (unsigned i = 0; i < LINES; i++)
         model.lines[i] = per_pair(outcome->tally.lines[i], outcome);
     if (!far_pipe) /* whatever is taken from other domains for want of something better */
@@ -438,6 +457,8 @@ static double predict(const struct scaling_results *results, const struct job *j
         .own = fast + exchange_ns(results, capacity_index(job->capacity), outcome),
         .distances = {{per_domain, machine->cpus, 0}, {results->near.median, far, far}},
         .domain_cpus = (running + domains - 1) / domains,
+        .contents = contents(results, job->workload, job->capacity),
+        .by_turns = job->workload == PIPE,
     };
     /* What comes out of depots went into one. */
     double stolen = per_pair(stats->stolen, outcome), hits = per_pair(stats->depot_hits, outcome);
@@ -479,6 +500,8 @@ static void check_everything(struct scaling_results *results)
     const struct scaling_options *options = results->options;
     for (unsigned w = 0; w < sizeof workloads / sizeof workloads[0]; w++) {
         for (unsigned c = 0; c < CHECK_CAPACITIES; c++) {
+            if (options->quick && scaling_check_capacity[c] != 12)
+                continue;
             struct job job = {.workload = workloads[w],
                               .capacity = scaling_check_capacity[c],
                               .slices = options->slices,
@@ -537,7 +560,7 @@ static void measure(struct scaling_results *results)
 int main(int argc, char **argv)
 {
     static struct scaling_options options = {
-        .slices = 30, .milliseconds = 4, .distances = {{8, 64, 0}, {50, 150, 500}}, .out = "bench/out"};
+        .slices = 40, .milliseconds = 2, .distances = {{8, 64, 0}, {50, 150, 500}}, .out = "bench/out"};
     static struct scaling_results results;
     static struct machine machine;
     struct weir__topology topology;

@@ -129,11 +129,15 @@ struct distances {
 struct model {
     double own;          /* ns per pair without any waiting: fast path, exchanges, the program's own work */
     double lines[LINES]; /* touched per pair */
+    double contents;     /* lines that come with a magazine, as a multiple of moves of a single line */
     double exchanges;    /* per pair */
     struct distances distances;
     unsigned domain_cpus; /* CPUs that share a depot */
-    bool gate;            /* with the fork gate's 64 lines */
+    bool by_turns;        /* who takes a magazine is never who put it */
+    unsigned gate_lines;  /* of the fork gate; 0: it costs nothing */
 };
+
+#define GATE_LINES 64 /* of src/fork.c: a CPU uses the one of its number modulo this */
 
 /* CPU nanoseconds per pair when `cpus` CPUs do this. */
 double model_ns(const struct model *model, unsigned cpus);
@@ -152,7 +156,7 @@ struct scaling_options {
     unsigned slices, milliseconds;
     struct distances distances;
     double work; /* ns between alloc and free that the model adds */
-    bool json, markdown;
+    bool json, markdown, quick;
     const char *out;
 };
 
@@ -172,6 +176,7 @@ struct scaling_results {
     double pair;                                  /* alternating pair */
     double refill[CAPACITIES], flush[CAPACITIES]; /* ns per exchange beyond the fast path */
     struct spread near, far; /* ns per move of a line; far: 0 if there is only one domain */
+    struct spread run;       /* ... per line of a run of them: a magazine's */
     double fast[WORKLOADS];  /* ns per pair without exchanges */
     struct count_result count[WORKLOADS][CAPACITIES][2]; /* [1]: two imitated domains */
     struct exchange_result exchange[EXCHANGES];

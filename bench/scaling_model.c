@@ -14,7 +14,6 @@
 #include "scaling.h"
 
 #define STATIONS 3
-#define GATE_LINES 64 /* of src/fork.c: a CPU uses the one of its number modulo this */
 
 /* The mean time that a line takes to get here, from any one of the other `cpus` - 1 CPUs with the same probability. */
 static double mean_distance(const struct distances *distances, unsigned cpus)
@@ -45,24 +44,31 @@ static double mean_distance_beyond(const struct distances *distances, unsigned d
 /* The fork gate's lines are shared by CPUs whose numbers are a multiple of 64 apart: not a queue, they are few. */
 static double gate_delay(const struct model *model, unsigned cpus)
 {
-    unsigned sharers = (cpus + GATE_LINES - 1) / GATE_LINES;
-    if (!model->gate || sharers < 2)
-        return 0;
-    unsigned level = model->distances.size[1] > GATE_LINES ? 1 : 2;
+    unsigned lines = model->gate_lines;
+    unsigned sharers = lines != 0 ? (cpus + lines - 1) / lines : 1;
+    unsigned level = model->distances.size[1] > lines ? 1 : 2;
     return model->exchanges * (sharers - 1) / sharers * model->distances.ns[level];
 }
 
 double model_ns(const struct model *model, unsigned cpus)
 {
     unsigned domain_cpus = cpus < model->domain_cpus ? cpus : model->domain_cpus;
-    double own = model->own + gate_delay(model, cpus);
-    double demand[STATIONS], queue[STATIONS] = {0}, ns = own;
-    /* Of the visits, so many find that another CPU has been there since. */
-    double near = mean_distance(&model->distances, domain_cpus) * (domain_cpus - 1) / domain_cpus;
+    double demand[STATIONS], queue[STATIONS] = {0}, ns = 0;
+    double near = mean_distance(&model->distances, domain_cpus);
     double beyond = mean_distance_beyond(&model->distances, domain_cpus, cpus);
 
-    for (unsigned k = 0; k < STATIONS; k++)
-        demand[k] = model->lines[k] * near + model->lines[STATIONS + k] * beyond;
+    if (!model->by_turns) /* of the visits, so many find that another CPU has been there since */
+        near = near * (domain_cpus - 1) / domain_cpus;
+    for (unsigned k = 0; k < STATIONS; k++) {
+        double ours = model->lines[k], theirs = model->lines[STATIONS + k];
+        double share =
+            ours + theirs > 0 ? theirs / (ours + theirs) : 0; /* of those who come from elsewhere */
+        demand[k] = ours * ((1 - share) * near + share * beyond) + theirs * beyond;
+    }
+    /* Each visit of a depot brings a magazine, but those in vain. */
+    double brought =
+        model->lines[OTHER_HEAD] * beyond + (model->lines[OWN_HEAD] - model->lines[OTHER_HEAD]) * near;
+    double own = model->own + gate_delay(model, cpus) + brought * model->contents;
     for (unsigned n = 1; n <= domain_cpus; n++) {
         double wait[STATIONS];
         ns = own;

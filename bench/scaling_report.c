@@ -88,6 +88,11 @@ static void print_inputs(struct paper *paper, const struct scaling_results *resu
         cell(paper, "%.0f", results->near.median);
         end_row(paper);
     }
+    if (results->near.median > 0) {
+        cell(paper, "each line of a run of 16, such as a magazine");
+        cell(paper, "%.0f", results->run.median);
+        end_row(paper);
+    }
     if (results->far.median > 0) {
         cell(paper, "a line, from domain to domain");
         cell(paper, "%.0f", results->far.median);
@@ -227,7 +232,7 @@ static void print_knees(struct paper *paper, const struct scaling_results *resul
             struct model model = scaling_model(results, workload, c, SCALING_CPUS_MAX, false);
             cell(paper, "%s, %u", workload_name(workload), scaling_capacity[c]);
             for (unsigned i = 0; i <= 4; i++) {
-                model.gate = false;
+                model.gate_lines = 0;
                 model.distances = results->options->distances;
                 for (unsigned k = 0; k < 3 && i < 4; k++)
                     model.distances.ns[k] = moves[i];
@@ -248,22 +253,26 @@ static void print_knees(struct paper *paper, const struct scaling_results *resul
     note(paper, text);
 }
 
-/* Depots: one; one per node; one per last-level cache; that, and objects go from one cache to another. */
-#define ARRANGEMENTS 4
+/* Depots: one; one per node; one per last-level cache; that, and objects go from one cache to another; one per cache,
+ * and a gate that costs nothing. */
+#define ARRANGEMENTS 5
 static struct model arranged(const struct scaling_results *results, enum workload workload, unsigned c,
                              unsigned arrangement)
 {
     const struct distances *distances = &results->options->distances;
-    const unsigned domain_cpus[ARRANGEMENTS] = {SCALING_CPUS_MAX, distances->size[1], distances->size[0],
-                                                distances->size[0]};
-    return scaling_model(results, workload, c, domain_cpus[arrangement], arrangement == 3);
+    const unsigned cache = distances->size[0];
+    const unsigned domain_cpus[ARRANGEMENTS] = {SCALING_CPUS_MAX, distances->size[1], cache, cache, cache};
+    struct model model = scaling_model(results, workload, c, domain_cpus[arrangement], arrangement == 3);
+    if (arrangement == 4)
+        model.gate_lines = 0;
+    return model;
 }
 
 static void print_model(struct paper *paper, const struct scaling_results *results)
 {
     static const unsigned cpus[] = {2, 8, 16, 64, 128, 512};
     static const char *const names[ARRANGEMENTS] = {"one depot", "one per node", "one per cache",
-                                                    "one per cache, far"};
+                                                    "one per cache, far", "one per cache, no gate"};
     title(paper, "Modelled throughput: per CPU, as a share of what one CPU does alone");
     cell(paper, "workload, capacity, depots");
     for (unsigned i = 0; i < sizeof cpus / sizeof cpus[0]; i++)
@@ -272,7 +281,9 @@ static void print_model(struct paper *paper, const struct scaling_results *resul
     for (unsigned which = 0; which < 2; which++) {
         enum workload workload = which == 0 ? PIPE : WALK_512;
         for (unsigned c = 0; c < CAPACITIES; c++) {
-            for (unsigned a = 0; a < (which == 0 && results->two_domains ? 4u : 3u); a++) {
+            for (unsigned a = 0; a < ARRANGEMENTS; a++) {
+                if (a == 3 && (workload != PIPE || !results->two_domains))
+                    continue;
                 struct model model = arranged(results, workload, c, a);
                 cell(paper, "%s, %u, %s", workload == PIPE ? "pipe" : "walk 512", scaling_capacity[c],
                      names[a]);
@@ -282,8 +293,10 @@ static void print_model(struct paper *paper, const struct scaling_results *resul
             }
         }
     }
-    note(paper, "Far: each object is freed in another cache's domain than it was allocated in. Otherwise in "
-                "the same one.");
+    note(
+        paper,
+        "Far: each object is freed in another cache's domain than it was allocated in; otherwise in the same "
+        "one. No gate: as if each CPU had a line of the fork gate to itself; there are 64 of them.");
 }
 
 static void machine_line(char line[400], const struct machine *machine)
@@ -318,7 +331,8 @@ void scaling_report(FILE *to, const struct scaling_results *results, bool markdo
  * pairs per second. */
 void scaling_data(FILE *to, const struct scaling_results *results)
 {
-    fputs("# CPUs, linear, one depot, one per node, one per cache, one per cache and far: million pairs per "
+    fputs("# CPUs, linear, one depot, one per node, one per cache, that and far, that without the gate: "
+          "million pairs per "
           "second\n",
           to);
     for (unsigned which = 0; which < 2; which++) {
@@ -400,7 +414,7 @@ static void put_checks(FILE *to, const struct scaling_results *results)
 
 static void put_model(FILE *to, const struct scaling_results *results)
 {
-    static const char *const ids[ARRANGEMENTS] = {"one", "node", "cache", "cache-far"};
+    static const char *const ids[ARRANGEMENTS] = {"one", "node", "cache", "cache-far", "cache-no-gate"};
     const char *between = "";
     for (enum workload workload = WALK_64; workload < SWING; workload++) {
         for (unsigned c = 0; c < CAPACITIES; c++) {
@@ -443,8 +457,10 @@ void scaling_json(FILE *to, const struct scaling_results *results)
     fprintf(to, "  \"assumed\": {\"sizes\": [%u, %u], \"ns\": [%.1f, %.1f, %.1f], \"work\": %.1f},\n",
             distances->size[0], distances->size[1], distances->ns[0], distances->ns[1], distances->ns[2],
             results->options->work);
-    fprintf(to, "  \"pair\": %.3f, \"line_near\": %.2f, \"line_far\": %.2f,\n  \"exchange_ns\": [",
-            results->pair, results->near.median, results->far.median);
+    fprintf(to,
+            "  \"pair\": %.3f, \"line_near\": %.2f, \"line_far\": %.2f, \"line_run\": %.2f,\n  "
+            "\"exchange_ns\": [",
+            results->pair, results->near.median, results->far.median, results->run.median);
     for (unsigned c = 0; c < CAPACITIES; c++)
         fprintf(to, "%s{\"capacity\": %u, \"refill\": %.2f, \"flush\": %.2f}", c != 0 ? ", " : "",
                 scaling_capacity[c], results->refill[c], results->flush[c]);
