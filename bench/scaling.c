@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* scaling.c - what the model of docs/scaling.md needs, measured here, and the model beside what was measured. */
+/* scaling.c - measures what the model of docs/scaling.md needs, and what it predicts. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -77,6 +77,8 @@ static bool parse_flag(struct scaling_options *options, const char *name)
 
 static bool parse_value(struct scaling_options *options, const char *name, const char *value)
 {
+    static const char two[] =
+        "two whole numbers from 1 to 512, the second not smaller: CPUS-PER-CACHE,CPUS-PER-NODE";
     double sizes[2];
     if (strcmp(name, "--rounds") == 0) {
         options->slices = (unsigned)one_number(name, value, 1, 1000, true, "a whole number from 1 to 1000");
@@ -89,12 +91,11 @@ static bool parse_value(struct scaling_options *options, const char *name, const
         rising(name, value, options->distances.ns, 3, 1e5,
                "three numbers from 1 to 100000, none smaller than the one before: CACHE,NODE,MACHINE");
     } else if (strcmp(name, "--groups") == 0) {
-        rising(name, value, sizes, 2, SCALING_CPUS_MAX,
-               "two whole numbers from 1 to 512, the second not smaller: CPUS-PER-CACHE,CPUS-PER-NODE");
+        rising(name, value, sizes, 2, SCALING_CPUS_MAX, two);
         for (unsigned i = 0; i < 2; i++) {
             options->distances.size[i] = (unsigned)sizes[i];
             if (sizes[i] != options->distances.size[i])
-                refuse(name, value, "two whole numbers");
+                refuse(name, value, two);
         }
     } else if (strcmp(name, "--out") == 0) {
         if (value == NULL || *value == '\0')
@@ -291,6 +292,34 @@ static void time_exchanges(struct scaling_results *results, unsigned c, unsigned
     weir_cache_destroy(fast);
 }
 
+/* An object to and fro across the boundary of two magazines: an exchange with the spare for each pair. */
+static double time_spare(const struct scaling_results *results, unsigned rounds)
+{
+    static double ns[ROUNDS_MAX];
+    struct weir_cache *cache = open_cache(scaling_capacity[0]);
+    const unsigned cycles = 2000;
+    void *held[64], *object;
+
+    for (unsigned i = 0; i < scaling_capacity[0] + 1; i++) /* loaded: all but one; spare: empty */
+        held[i] = weir_cache_alloc(cache);
+    weir_cache_free(cache, held[0]);
+    weir_cache_free(cache, held[1]);
+    held[0] = weir_cache_alloc(cache); /* loaded: empty; spare: full */
+    for (unsigned i = 0; i < rounds; i++) {
+        double start = thread_seconds();
+        for (unsigned k = 0; k < cycles; k++) {
+            object = weir_cache_alloc(cache); /* a refill */
+            weir_cache_free(cache, object);
+            weir_cache_free(cache, held[0]); /* a flush */
+            held[0] = weir_cache_alloc(cache);
+        }
+        ns[i] = (thread_seconds() - start) * 1e9 / (2.0 * cycles);
+    }
+    weir_cache_destroy(cache);
+    double beyond = spread_of(ns, rounds).low - results->pair;
+    return beyond > 0 ? beyond : 0;
+}
+
 static void *time_alone(void *arg)
 {
     struct scaling_results *results = arg;
@@ -298,6 +327,7 @@ static void *time_alone(void *arg)
     machine_pin(results->machine, 0);
     for (unsigned c = 0; c < CAPACITIES; c++)
         time_exchanges(results, c, rounds);
+    results->spare = time_spare(results, rounds);
     return NULL;
 }
 
@@ -344,8 +374,8 @@ static void *ping_side(void *arg)
     return NULL;
 }
 
-/* Nanoseconds per move between two CPUs, given by their places in `machine`. Those of the quickest quarter of the
- * slices: in the others somebody had to wait for a CPU. */
+/* Nanoseconds per move between two CPUs, given by their places in `machine`. Those of the quickest quarter of
+ * the slices: in the others somebody had to wait for a CPU. */
 static struct spread time_moves(const struct machine *machine, unsigned one, unsigned other, unsigned rounds,
                                 bool with_block)
 {
@@ -398,15 +428,19 @@ static double per_pair(uint64_t n, const struct outcome *outcome)
     return outcome->pairs != 0 ? (double)n / (double)outcome->pairs : 0;
 }
 
-/* What exchanges cost without anybody else; those that stay on the CPU cost about as much as the others. */
+/* What exchanges cost without anybody else. What comes out of a depot has gone into one. */
 static double exchange_ns(const struct scaling_results *results, unsigned c, const struct outcome *outcome)
 {
-    return per_pair(outcome->stats.refills, outcome) * results->refill[c] +
-           per_pair(outcome->stats.flushes, outcome) * results->flush[c];
+    const struct weir_cache_stats *stats = &outcome->stats;
+    uint64_t in = stats->depot_hits + stats->spills, out = stats->depot_hits + stats->alloc_calls;
+    uint64_t swaps =
+        (stats->refills > out ? stats->refills - out : 0) + (stats->flushes > in ? stats->flushes - in : 0);
+    return per_pair(out, outcome) * results->refill[c] + per_pair(in, outcome) * results->flush[c] +
+           per_pair(swaps, outcome) * results->spare;
 }
 
-/* What comes with a magazine: its header, which is waited for, and its pointers. Those of a pipe always come from
- * elsewhere: that is part of its fast path. */
+/* What comes with a magazine: its header, which is waited for, and its pointers. Those of a pipe always come
+ * from elsewhere: that is part of its fast path. */
 static double contents(const struct scaling_results *results, enum workload workload, unsigned capacity)
 {
     double ratio = results->near.median > 0 ? results->run.median / results->near.median : 0;
@@ -510,7 +544,7 @@ static void check_everything(struct scaling_results *results)
             snprintf(text, sizeof text, "checking: %s, capacity %u", workload_name(job.workload),
                      job.capacity);
             progress_show(text, 0.4 + 0.12 * w + 0.12 * c / CHECK_CAPACITIES);
-            double fast = time_fast(results, &job);
+            double fast = job.workload != SWING ? results->fast[job.workload] : time_fast(results, &job);
             for (unsigned domains = 1; domains <= 1u + results->two_domains; domains++) {
                 for (unsigned t = 0; t < results->thread_counts; t++) {
                     job.domains = domains;
@@ -542,15 +576,16 @@ static void measure(struct scaling_results *results)
 
     count_everything(results);
     progress_show("one thread", 0.32);
-    if (pthread_create(&alone, NULL, time_alone, results) != 0)
-        exit(1);
-    pthread_join(alone, NULL);
     for (enum workload workload = 0; workload < SWING; workload++) {
         job.workload = workload == CROWD ? WALK_512 : workload;
         job.capacity = 252;
+        job.slices = workload == PIPE && !options->quick ? 200 : options->slices;
         results->fast[workload] = time_fast(results, &job);
     }
     results->pair = results->fast[PAIRS];
+    if (pthread_create(&alone, NULL, time_alone, results) != 0)
+        exit(1);
+    pthread_join(alone, NULL);
     progress_show("moving lines", 0.36);
     if (results->machine->cpus > 1)
         time_lines(results);

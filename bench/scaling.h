@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scaling.h - what the parts of weir-bench-scaling share: workloads, what they cost, which lines they touch, and the
- * model that is fed with it. See docs/scaling.md.
+ * scaling.h - what the parts of weir-bench-scaling share: workloads, what they cost, which lines they touch,
+ * and the model that is fed with it. See docs/scaling.md.
  *
- * A pair is an alloc and the free that goes with it, wherever that is. All times are CPU nanoseconds per pair unless
- * a name says otherwise.
+ * A pair is an alloc and the free that goes with it, wherever that is. All times are CPU nanoseconds per pair
+ * unless a name says otherwise.
  */
 #ifndef BENCH_SCALING_H
 #define BENCH_SCALING_H
@@ -141,9 +141,9 @@ struct model {
 
 /* CPU nanoseconds per pair when `cpus` CPUs do this. */
 double model_ns(const struct model *model, unsigned cpus);
-/* The smallest number of CPUs with which pairs take more than (1 + excess) times as long as alone; 0: not up to
- * SCALING_CPUS_MAX. */
-unsigned model_knee(const struct model *model, double excess);
+/* The smallest number of CPUs with which pairs take more than 1.1 times as long as with `better`, or, if that
+ * is NULL, as alone; 0: not up to SCALING_CPUS_MAX. */
+unsigned model_knee(const struct model *model, const struct model *better);
 
 /* --- measured --- */
 
@@ -175,6 +175,7 @@ struct scaling_results {
     unsigned threads[16], thread_counts;
     double pair;                                  /* alternating pair */
     double refill[CAPACITIES], flush[CAPACITIES]; /* ns per exchange beyond the fast path */
+    double spare;                                 /* ... if it is with the CPU's own spare magazine */
     struct spread near, far; /* ns per move of a line; far: 0 if there is only one domain */
     struct spread run;       /* ... per line of a run of them: a magazine's */
     double fast[WORKLOADS];  /* ns per pair without exchanges */
@@ -187,7 +188,7 @@ struct scaling_results {
     struct noise noise;
 };
 
-/* The model of a workload with so many CPUs to a depot, for the distances given: fed with what was measured. */
+/* The model of a workload with so many CPUs to a depot: fed with what was measured. */
 struct model scaling_model(const struct scaling_results *results, enum workload workload,
                            unsigned capacity_index, unsigned domain_cpus, bool far_pipe);
 

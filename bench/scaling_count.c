@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scaling_count.c - weir-bench-scaling-count: the workloads of weir-bench-scaling over a libweir in which every atomic
- * operation is noted (scaling_hook.h), and each kind of exchange by itself. Run by weir-bench-scaling, which reads
- * struct count_result from its standard output:
+ * scaling_count.c - weir-bench-scaling-count: the workloads of weir-bench-scaling over a libweir in which
+ * every atomic operation is noted (scaling_hook.h), and each kind of exchange by itself. Run by
+ * weir-bench-scaling, which reads struct count_result from its standard output:
  *
  *     weir-bench-scaling-count WORKLOAD CAPACITY DOMAINS THREADS SLICES MILLISECONDS
  *     weir-bench-scaling-count exchanges
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "scaling.h"
+#include "scaling_hook.h"
 
 #define TOUCHED_MAX 16
 #define CAPACITY 12 /* when exchanges are counted one by one */
@@ -72,7 +73,7 @@ static bool is_private(const volatile void *address)
     return false;
 }
 
-/* The gate's counters are the only words outside of the cache that change: entering comes first, leaving last. */
+/* The gate's counters are the only words outside of the cache that change: entering first, leaving last. */
 static void note_outside(const volatile void *address, enum access access)
 {
     static _Thread_local bool inside;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scaling_hook.h - WEIR_ATOMIC_HOOK of weir-bench-scaling-count: every atomic operation of the library is noted with
- * its address before it is done. See weir/atomic.h.
+ * scaling_hook.h - WEIR_ATOMIC_HOOK of weir-bench-scaling-count: every atomic operation of the library is
+ * noted with its address before it is done. See weir/atomic.h.
  */
 #ifndef BENCH_SCALING_HOOK_H
 #define BENCH_SCALING_HOOK_H

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scaling_lines.c - the lines shared by the CPUs of a domain that each kind of exchange touches, read off src/cache.c,
- * src/depot.c and src/blocks.c. weir-bench-scaling-count counts them; a difference is an error.
+ * scaling_lines.c - the lines shared by the CPUs of a domain that each kind of exchange touches, read off
+ * src/cache.c, src/depot.c and src/blocks.c. weir-bench-scaling-count counts them; a difference is an error.
  *
- * A depot has two lines, the head of its pool and the words that steer it; the pool of empty magazines has one.
+ * A depot has two lines, the head of its pool and the words that steer it; the empty magazines' pool has one.
  */
+#define _GNU_SOURCE
 #include "scaling.h"
 
 const struct exchange_lines exchange_lines[EXCHANGES] = {

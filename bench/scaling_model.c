@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scaling_model.c - how long a pair takes when many CPUs share lines: a closed queueing network, solved by mean value
- * analysis.
+ * scaling_model.c - how long a pair takes when many CPUs share lines: a closed queueing network, solved by
+ * mean value analysis.
  *
- * The customers are CPUs. Each works on its own (a delay), and now and then needs one of the lines that it shares with
- * the CPUs of its domain (a queue each: a line is in one place at a time, and takes a while to get to the next). With
- * one such line this is the machine-repairman model; with several, exact MVA gives the time in each:
+ * The customers are CPUs. Each works on its own (a delay), and now and then needs one of the lines that it
+ * shares with the CPUs of its domain (a queue each: a line is in one place at a time, and takes a while to
+ * get to the next). With one such line this is the machine-repairman model; with several, exact MVA gives the
+ * time in each:
  *
  *     R_k(n) = demand_k (1 + Q_k(n - 1))      X(n) = n / (own + sum of R_k(n))      Q_k(n) = X(n) R_k(n)
  *
- * M. Reiser and S. S. Lavenberg, "Mean-Value Analysis of Closed Multichain Queuing Networks", JACM 27(2), 1980.
+ * M. Reiser and S. S. Lavenberg, "Mean-Value Analysis of Closed Multichain Queuing Networks", JACM 27(2),
+ * 1980.
  */
+#define _GNU_SOURCE
 #include "scaling.h"
 
 #define STATIONS 3
 
-/* The mean time that a line takes to get here, from any one of the other `cpus` - 1 CPUs with the same probability. */
+/* The mean time that a line takes to get here, from any one of the other `cpus` - 1 CPUs alike. */
 static double mean_distance(const struct distances *distances, unsigned cpus)
 {
     double sum = 0;
@@ -41,7 +44,7 @@ static double mean_distance_beyond(const struct distances *distances, unsigned d
     return (all - mean_distance(distances, domain_cpus) * (domain_cpus - 1)) / (cpus - domain_cpus);
 }
 
-/* The fork gate's lines are shared by CPUs whose numbers are a multiple of 64 apart: not a queue, they are few. */
+/* The fork gate's lines are shared by CPUs whose numbers are multiples of 64 apart: few, so not a queue. */
 static double gate_delay(const struct model *model, unsigned cpus)
 {
     unsigned lines = model->gate_lines;
@@ -80,11 +83,10 @@ double model_ns(const struct model *model, unsigned cpus)
     return ns;
 }
 
-unsigned model_knee(const struct model *model, double excess)
+unsigned model_knee(const struct model *model, const struct model *better)
 {
-    double alone = model_ns(model, 1);
     for (unsigned cpus = 2; cpus <= SCALING_CPUS_MAX; cpus++)
-        if (model_ns(model, cpus) > alone * (1 + excess))
+        if (model_ns(model, cpus) > 1.1 * (better != NULL ? model_ns(better, cpus) : model_ns(model, 1)))
             return cpus;
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* scaling_report.c - the tables of weir-bench-scaling: for people, for docs/scaling.md, for machines, and to plot. */
+/* scaling_report.c - the tables of weir-bench-scaling: for people, for docs, for machines, and to plot. */
+#define _GNU_SOURCE
 #include <stdarg.h>
 #include <string.h>
 
@@ -83,6 +84,9 @@ static void print_inputs(struct paper *paper, const struct scaling_results *resu
         cell(paper, "%.0f", results->flush[c]);
         end_row(paper);
     }
+    cell(paper, "refill or flush with the spare");
+    cell(paper, "%.0f", results->spare);
+    end_row(paper);
     if (results->near.median > 0) {
         cell(paper, "a line, from CPU to CPU");
         cell(paper, "%.0f", results->near.median);
@@ -209,52 +213,58 @@ static void print_checks(struct paper *paper, const struct scaling_results *resu
     }
 }
 
-static void knee_text(char text[16], unsigned knee)
+static void knee_cell(struct paper *paper, unsigned knee)
 {
     if (knee == 0)
-        snprintf(text, 16, "-");
+        cell(paper, "-");
     else
-        snprintf(text, 16, "%u", knee);
+        cell(paper, "%u", knee);
 }
 
+/* One depot for all CPUs beside one for each last-level cache. */
 static void print_knees(struct paper *paper, const struct scaling_results *results)
 {
     static const double moves[] = {50, 100, 200, 500};
+    const struct distances *distances = &results->options->distances;
+    char text[400];
+
     title(paper, "From how many CPUs on does one depot for all of them cost more than 10 %?");
     cell(paper, "workload, capacity");
     for (unsigned i = 0; i < 4; i++)
         cell(paper, "%.0f ns", moves[i]);
     cell(paper, "graded");
+    cell(paper, "to one alone");
     rule(paper);
     for (enum workload workload = WALK_64; workload < SWING; workload++) {
         for (unsigned c = 0; c < CAPACITIES; c++) {
-            char text[16];
-            struct model model = scaling_model(results, workload, c, SCALING_CPUS_MAX, false);
+            struct model one = scaling_model(results, workload, c, SCALING_CPUS_MAX, false);
+            struct model better = scaling_model(results, workload, c, distances->size[0], false);
+            one.gate_lines = better.gate_lines = 0;
             cell(paper, "%s, %u", workload_name(workload), scaling_capacity[c]);
-            for (unsigned i = 0; i <= 4; i++) {
-                model.gate_lines = 0;
-                model.distances = results->options->distances;
-                for (unsigned k = 0; k < 3 && i < 4; k++)
-                    model.distances.ns[k] = moves[i];
-                knee_text(text, model_knee(&model, 0.1));
-                cell(paper, "%s", text);
+            for (unsigned i = 0; i < 4; i++) {
+                for (unsigned k = 0; k < 3; k++)
+                    one.distances.ns[k] = better.distances.ns[k] = moves[i];
+                knee_cell(paper, model_knee(&one, &better));
             }
+            one.distances = better.distances = *distances;
+            knee_cell(paper, model_knee(&one, &better));
+            knee_cell(paper, model_knee(&one, NULL));
             end_row(paper);
         }
     }
-    char text[320];
-    const struct distances *distances = &results->options->distances;
     snprintf(text, sizeof text,
-             "Columns: what a move of a line takes. Graded: %.0f ns within %u CPUs, %.0f ns within %u, %.0f "
-             "ns beyond. "
-             "-: not up to %u. The program does %.0f ns of work of its own per pair.",
-             distances->ns[0], distances->size[0], distances->ns[1], distances->size[1], distances->ns[2],
-             SCALING_CPUS_MAX, results->options->work);
+             "More than one depot for every %u CPUs; last column: more than one CPU alone takes, graded. "
+             "Columns: what a "
+             "move of a line takes; graded: %.0f ns within %u CPUs, %.0f ns within %u, %.0f ns beyond. -: "
+             "not up to %u. "
+             "The program does %.0f ns of work of its own per pair.",
+             distances->size[0], distances->ns[0], distances->size[0], distances->ns[1], distances->size[1],
+             distances->ns[2], SCALING_CPUS_MAX, results->options->work);
     note(paper, text);
 }
 
-/* Depots: one; one per node; one per last-level cache; that, and objects go from one cache to another; one per cache,
- * and a gate that costs nothing. */
+/* Depots: one; one per node; one per last-level cache; that, and objects go from one cache to another; one
+ * per cache, and a gate that costs nothing. */
 #define ARRANGEMENTS 5
 static struct model arranged(const struct scaling_results *results, enum workload workload, unsigned c,
                              unsigned arrangement)
@@ -327,8 +337,8 @@ void scaling_report(FILE *to, const struct scaling_results *results, bool markdo
     print_model(&paper, results);
 }
 
-/* For gnuplot: an index for each capacity of the pipe, then of the walk; CPUs, linear, then the arrangements, in million
- * pairs per second. */
+/* For gnuplot: an index for each capacity of the pipe, then of the walk; CPUs, linear, then the arrangements,
+ * in million pairs per second. */
 void scaling_data(FILE *to, const struct scaling_results *results)
 {
     fputs("# CPUs, linear, one depot, one per node, one per cache, that and far, that without the gate: "
@@ -423,7 +433,8 @@ static void put_model(FILE *to, const struct scaling_results *results)
                 fprintf(to,
                         "%s\n    {\"workload\": \"%s\", \"capacity\": %u, \"depots\": \"%s\", \"knee\": %u, "
                         "\"ns\": {",
-                        between, workload_id(workload), scaling_capacity[c], ids[a], model_knee(&model, 0.1));
+                        between, workload_id(workload), scaling_capacity[c], ids[a],
+                        model_knee(&model, NULL));
                 for (unsigned cpus = 1; cpus <= SCALING_CPUS_MAX; cpus *= 2)
                     fprintf(to, "%s\"%u\": %.4f", cpus != 1 ? ", " : "", cpus, model_ns(&model, cpus));
                 fputs("}}", to);
@@ -457,10 +468,11 @@ void scaling_json(FILE *to, const struct scaling_results *results)
     fprintf(to, "  \"assumed\": {\"sizes\": [%u, %u], \"ns\": [%.1f, %.1f, %.1f], \"work\": %.1f},\n",
             distances->size[0], distances->size[1], distances->ns[0], distances->ns[1], distances->ns[2],
             results->options->work);
-    fprintf(to,
-            "  \"pair\": %.3f, \"line_near\": %.2f, \"line_far\": %.2f, \"line_run\": %.2f,\n  "
-            "\"exchange_ns\": [",
-            results->pair, results->near.median, results->far.median, results->run.median);
+    fprintf(
+        to,
+        "  \"pair\": %.3f, \"spare\": %.3f, \"line_near\": %.2f, \"line_far\": %.2f, \"line_run\": %.2f,\n  "
+        "\"exchange_ns\": [",
+        results->pair, results->spare, results->near.median, results->far.median, results->run.median);
     for (unsigned c = 0; c < CAPACITIES; c++)
         fprintf(to, "%s{\"capacity\": %u, \"refill\": %.2f, \"flush\": %.2f}", c != 0 ? ", " : "",
                 scaling_capacity[c], results->refill[c], results->flush[c]);
