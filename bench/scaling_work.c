@@ -312,13 +312,13 @@ static void run_slices(struct crew *crew, struct outcome *outcome)
     subtract(&outcome->stats, &before);
     for (unsigned i = 0; i < crew->job->threads; i++)
         add_tally(&outcome->tally, &crew->worker[i].tally);
-    /* Those in which nobody was kept waiting for a CPU; if there are hardly any, the closest third. */
+    /* Those in which nobody was kept waiting for a CPU; if there are hardly any, the closest three. */
     if (crew->job->threads <= crew->cpus) {
         qsort(slices, n, sizeof slices[0], by_share);
-        while (best < n && slices[best].share > 0.97)
+        while (best < n && slices[best].share > 0.95)
             best++;
-        if (best < (n + 2) / 3)
-            best = (n + 2) / 3;
+        if (best < 3)
+            best = n < 3 ? n : 3;
     } else {
         best = n;
     }
