@@ -66,8 +66,6 @@ struct weir_cache {
     struct weir_llist_head
         limbo; /* taken out of slots by WEIR_DRAIN_QUIET; each waits for the grace period of its cookie */
     struct weir__deferred deferred;
-    uint32_t decay_armed
-        WEIR_ALIGNED(WEIR_LINE_PAIR); /* the helper thread knows that there is something to decay */
 };
 
 /* What a cache gets from its surroundings and not from its user. */

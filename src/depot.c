@@ -61,7 +61,8 @@ static struct weir_magazine *get_from(struct weir__depot *depot)
     if (magazine != NULL) {
         if (lacks(magazine) != 0)
             weir_fetch_sub_relaxed(&depot->missing, lacks(magazine));
-        weir_store_relaxed(&depot->in_use, 1u);
+        if (weir_load_relaxed(&depot->in_use) == 0)
+            weir_store_relaxed(&depot->in_use, 1u);
     }
     size_t left = weir_pool_count(&depot->full);
     if (left < weir_load_relaxed(&depot->low))

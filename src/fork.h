@@ -24,8 +24,8 @@
 
 #include "weir/percpu.h"
 
-/* How long fork() waits for others, and a child for its first grace period. */
-#define WEIR_FORK_MILLISECONDS 1000
+/* How long fork() waits for others, and a child for its first grace period, in milliseconds: 1000. Tests change it. */
+extern unsigned weir__fork_patience;
 
 /* Begins and ends a slow path. False: nothing may be done, and there is nothing to leave. Any context. */
 bool weir__enter(void);

@@ -23,7 +23,7 @@
 #include "weir/atomic.h"
 
 #ifndef WEIR__GATE_STRIPES
-#define WEIR__GATE_STRIPES 64
+#define WEIR__GATE_STRIPES 512
 #endif
 
 enum weir__gate_state { WEIR__OPEN = 0, WEIR__CLOSED = 1, WEIR__UNUSABLE = 2 };
