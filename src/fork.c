@@ -14,6 +14,8 @@
 
 /* --- the gate --- */
 
+unsigned weir__fork_patience = 1000;
+
 static struct weir__gate gate;
 
 /* Initial-exec: no function is called, nothing allocated, the first time a thread gets here, be it in a handler. */
@@ -153,14 +155,14 @@ static void open_gate(enum weir__gate_state state)
 static void prepare(void)
 {
     sigset_t everything;
-    uint64_t deadline = weir__milliseconds() + WEIR_FORK_MILLISECONDS;
+    uint64_t deadline = weir__milliseconds() + weir__fork_patience;
 
     /* A handler in this thread would wait for its own thread. */
     sigfillset(&everything);
     pthread_sigmask(SIG_SETMASK, &everything, &signals);
     pthread_mutex_lock(&mutex);
     weir__grace_stop_periods(deadline -
-                             WEIR_FORK_MILLISECONDS / 2); /* readers may have to get through the gate first */
+                             weir__fork_patience / 2); /* readers may have to get through the gate first */
     ready = weir__grace_stop_sweeps(deadline);
     if (weir__usable()) {
         forking_here = true;

@@ -126,7 +126,7 @@ int weir_grace_wait(struct weir_grace *grace, weir_grace_cookie cookie)
     if (weir_grace_poll(grace, cookie))
         return 0;
     bool was_online = go_offline(grace);
-    uint64_t deadline = weir__milliseconds() + WEIR_FORK_MILLISECONDS;
+    uint64_t deadline = weir__milliseconds() + weir__fork_patience;
     int error = 0;
     for (;;) {
         /* Acquire: orders this before the poll, so that an end between the two makes the wait return. */

@@ -155,9 +155,16 @@ static int take_everything_after_a_barrier(void)
     return 0;
 }
 
+/* However busy the machine is. */
+static void be_patient(void)
+{
+    weir__fork_patience = 1000 * FIXTURE_PATIENCE_SECONDS / 2;
+}
+
 static void fork_often(int (*body)(void), bool readers, const struct weir__topology *topology)
 {
     pthread_t threads[WORKERS];
+    be_patient();
     backend_init(&backend, NR);
     create(false, topology);
     weir_store_relaxed(&stop, 0u);
@@ -234,6 +241,7 @@ Test(fork, child_and_grandchild_use_page_cache_and_reclaimer)
 {
     struct weir_page_cache_config config = WEIR_PAGE_CACHE_CONFIG_INIT;
     struct weir_reclaimer_config reclaim = WEIR_RECLAIMER_CONFIG_INIT;
+    be_patient();
     config.capacity = 8 << 20;
     reclaim.free_one = count_free;
     cr_assert_eq(weir_page_cache_create(&pages, &config), 0);
@@ -261,6 +269,7 @@ static int drain_quietly(void)
 
 Test(fork, child_of_the_only_reader_drains_quietly)
 {
+    be_patient();
     backend_init(&backend, NR);
     create(true, NULL);
     urcu_qsbr_register_thread();
@@ -314,11 +323,15 @@ Test(fork, child_that_has_lost_other_readers_is_told_that_it_has_no_grace_period
     backend_init(&backend, NR);
     create(true, NULL);
     weir_store_relaxed(&stop, 0u);
+    be_patient();
+    urcu_qsbr_register_thread(); /* this one is allowed */
     reader = fixture_thread(be_a_reader, NULL);
     FIXTURE_AWAIT(weir_load_acquire(&reader_is_there) != 0);
     in_child(be_told_that_there_are_no_grace_periods);
     weir_cache_free_rcu(cache, weir_cache_alloc(cache));
     cr_assert_eq(weir_cache_rcu_barrier(cache), 0);
+    weir_grace_annotate_quiescent();
+    urcu_qsbr_unregister_thread();
     weir_store_release(&stop, 1u);
     pthread_join(reader, NULL);
     cr_assert_eq(weir_cache_destroy(cache), 0);
