@@ -12,7 +12,7 @@
 #include <pthread.h>
 
 #include "bench.h"
-#include "cache.h"
+#include "../src/cache.h"
 
 #define SCALING_CPUS_MAX 512
 #define NO_EXCHANGES 16384 /* a capacity so large that no workload empties a magazine, the pipe excepted */
