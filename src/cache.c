@@ -369,15 +369,22 @@ static size_t alloc_bulk_slow(struct weir_cache *cache, size_t n, void *objects[
     return got;
 }
 
+/* Apart, so that the usual way has few registers to save; likewise free_rest(). */
+static __attribute__((noinline)) size_t alloc_rest(struct weir_cache *cache, size_t n, size_t got,
+                                                   void *objects[])
+{
+    if (weir__enter()) {
+        got += alloc_bulk_slow(cache, n - got, objects + got);
+        weir__leave();
+    }
+    return got;
+}
+
 size_t weir_cache_alloc_bulk(struct weir_cache *cache, size_t n, void *objects[])
 {
     weir__cache_check(&cache->paths, "weir_cache_alloc_bulk");
     size_t got = weir_percpu_get_n(cache->paths.loaded, n, objects);
-    if (weir_likely(got == n) || !weir__enter())
-        return got;
-    got += alloc_bulk_slow(cache, n - got, objects + got);
-    weir__leave();
-    return got;
+    return weir_likely(got == n) ? got : alloc_rest(cache, n, got, objects);
 }
 
 /* --- free --- */
@@ -431,14 +438,20 @@ static void free_bulk_slow(struct weir_cache *cache, size_t n, void *const objec
     }
 }
 
+static __attribute__((noinline)) void free_rest(struct weir_cache *cache, size_t n, void *const objects[])
+{
+    if (weir__enter()) {
+        free_bulk_slow(cache, n, objects);
+        weir__leave();
+    }
+}
+
 void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *const objects[])
 {
     weir__cache_check(&cache->paths, "weir_cache_free_bulk");
-    n -= weir_percpu_put_n(cache->paths.loaded, n, objects);
-    if (weir_likely(n == 0) || !weir__enter())
-        return;
-    free_bulk_slow(cache, n, objects);
-    weir__leave();
+    size_t put = weir_percpu_put_n(cache->paths.loaded, n, objects);
+    if (weir_unlikely(put != n))
+        free_rest(cache, n - put, objects);
 }
 
 /* --- after a grace period --- */

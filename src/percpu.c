@@ -124,7 +124,8 @@ bool weir__percpu_put_locked(struct weir_percpu_slot *slots, void *object)
 }
 
 /* Where the portable code copies: the last n of the magazine's objects, in the order they lie there. */
-static size_t get_n_locked(struct weir_percpu_slot *slots, size_t n, void *objects[])
+static __attribute__((noinline)) size_t get_n_locked(struct weir_percpu_slot *slots, size_t n,
+                                                     void *objects[])
 {
     struct weir_percpu_slot *slot = try_lock_mine(slots);
     if (slot == NULL)
@@ -140,7 +141,8 @@ static size_t get_n_locked(struct weir_percpu_slot *slots, size_t n, void *objec
     return n;
 }
 
-static size_t put_n_locked(struct weir_percpu_slot *slots, size_t n, void *const objects[])
+static __attribute__((noinline)) size_t put_n_locked(struct weir_percpu_slot *slots, size_t n,
+                                                     void *const objects[])
 {
     struct weir_percpu_slot *slot = try_lock_mine(slots);
     if (slot == NULL)
@@ -173,12 +175,13 @@ static bool exchange_locked(struct weir_percpu_slot *slots, struct weir_magazine
 static size_t get_n_rseq(struct weir_percpu_slot *slots, size_t most, void *objects[])
 {
     uint64_t magazine, count, from, to, at, n;
-    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_GET_N, "0b")
-                              : [magazine] "=&r"(magazine), [count] "=&r"(count), [from] "=&r"(from),
-                                [to] "=&r"(to), [at] "=&r"(at), [n] "=&r"(n)
-                              : WEIR__RSEQ_OPERANDS(slots), [most] "r"(most), [objects] "r"(objects)
-                              : "memory", "cc", WEIR__RSEQ_COPY_CLOBBERS
-                              : none);
+    __asm__ __volatile__ goto(
+        WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_GET_N, "0b")
+        : [magazine] "=&r"(magazine), [count] "=&r"(count), [from] "=&r"(from), [to] "=&r"(to),
+          [at] "=&r"(at), [n] "=&r"(n)
+        : WEIR__RSEQ_OPERANDS(slots), [most] "r"(most), [objects] "r"(objects), [wide] "r"(weir__percpu.wide)
+        : "memory", "cc", WEIR__RSEQ_COPY_CLOBBERS
+        : none);
     __asm__ __volatile__("");
     return n;
 none:
@@ -188,12 +191,13 @@ none:
 static size_t put_n_rseq(struct weir_percpu_slot *slots, size_t most, void *const objects[])
 {
     uint64_t magazine, count, from, to, at, n;
-    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_PUT_N, "0b")
-                              : [magazine] "=&r"(magazine), [count] "=&r"(count), [from] "=&r"(from),
-                                [to] "=&r"(to), [at] "=&r"(at), [n] "=&r"(n)
-                              : WEIR__RSEQ_OPERANDS(slots), [most] "r"(most), [objects] "r"(objects)
-                              : "memory", "cc", WEIR__RSEQ_COPY_CLOBBERS
-                              : none);
+    __asm__ __volatile__ goto(
+        WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_PUT_N, "0b")
+        : [magazine] "=&r"(magazine), [count] "=&r"(count), [from] "=&r"(from), [to] "=&r"(to),
+          [at] "=&r"(at), [n] "=&r"(n)
+        : WEIR__RSEQ_OPERANDS(slots), [most] "r"(most), [objects] "r"(objects), [wide] "r"(weir__percpu.wide)
+        : "memory", "cc", WEIR__RSEQ_COPY_CLOBBERS
+        : none);
     __asm__ __volatile__("");
     return n;
 none:
@@ -229,26 +233,33 @@ none:
 
 #endif
 
+/* Apart, so that the usual way has no registers to save. */
+static __attribute__((noinline, cold)) size_t get_n_again(struct weir_percpu_slot *slots, size_t n,
+                                                          void *objects[])
+{
+    return weir__rseq_register() ? weir_percpu_get_n(slots, n, objects) : 0;
+}
+
+static __attribute__((noinline, cold)) size_t put_n_again(struct weir_percpu_slot *slots, size_t n,
+                                                          void *const objects[])
+{
+    return weir__rseq_register() ? weir_percpu_put_n(slots, n, objects) : 0;
+}
+
 size_t weir_percpu_get_n(struct weir_percpu_slot *slots, size_t n, void *objects[])
 {
     if (!weir__use_rseq())
         return get_n_locked(slots, n, objects);
-    size_t got;
-    do
-        got = get_n_rseq(slots, n, objects);
-    while (got == 0 && weir__rseq_register());
-    return got;
+    size_t got = get_n_rseq(slots, n, objects);
+    return weir_likely(got != 0) ? got : get_n_again(slots, n, objects);
 }
 
 size_t weir_percpu_put_n(struct weir_percpu_slot *slots, size_t n, void *const objects[])
 {
     if (!weir__use_rseq())
         return put_n_locked(slots, n, objects);
-    size_t put;
-    do
-        put = put_n_rseq(slots, n, objects);
-    while (put == 0 && weir__rseq_register());
-    return put;
+    size_t put = put_n_rseq(slots, n, objects);
+    return weir_likely(put != 0) ? put : put_n_again(slots, n, objects);
 }
 
 bool weir_percpu_exchange(struct weir_percpu_slot *slots, struct weir_magazine *magazine,

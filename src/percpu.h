@@ -15,6 +15,7 @@ struct weir__percpu {
     enum weir_percpu_mode mode;
     uint32_t nr_cpus; /* CPUs below have a slot */
     uint32_t bound;   /* no CPU number the kernel shows is as high: at least nr_cpus */
+    uint32_t wide;    /* the processor has registers of 32 bytes, and the system saves them (x86-64) */
 };
 extern struct weir__percpu weir__percpu;
 

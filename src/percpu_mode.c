@@ -409,6 +409,9 @@ static void choose(void)
     const char *why_not;
 
     count_cpus();
+#ifdef __x86_64__
+    weir__percpu.wide = __builtin_cpu_supports("avx") != 0;
+#endif
     if (forced != NULL && !want_lock && !want_rseq) {
         fprintf(stderr, "weir: WEIR_PERCPU is \"%s\"; it must be rseq or lock, or unset\n", forced);
         chosen.error = -EINVAL;

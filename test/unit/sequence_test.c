@@ -281,11 +281,14 @@ static void happen(unsigned event)
     }
 }
 
+static uint32_t widest; /* what the processor can do */
+
 static void start(void)
 {
     setenv("WEIR_PERCPU", "lock", 1); /* the real kernel is left alone */
     cr_assert_eq(weir_percpu_init(), 0);
-    weir__percpu = (struct weir__percpu){WEIR_PERCPU_RSEQ, CPUS, CPUS};
+    widest = weir__percpu.wide;
+    weir__percpu = (struct weir__percpu){WEIR_PERCPU_RSEQ, CPUS, CPUS, widest};
     weir__rseq_offset = (char *)&area - weir__thread_pointer();
     slots = weir_percpu_alloc();
     cr_assert_not_null(slots);
@@ -334,8 +337,12 @@ static void every_operation(void (*go)(void))
             for (unsigned i = quick && operation >= GET_N ? 2 : 0;
                  i < (operation < GET_N ? 1 : sizeof numbers / sizeof numbers[0]); i++) {
                 trial = (struct trial){operation, numbers[i], haves[h], 0};
-                go();
+                /* Bulk copies: with narrow registers, and with wide ones where there are some. */
+                for (weir__percpu.wide = operation < GET_N ? widest : 0; weir__percpu.wide <= widest;
+                     weir__percpu.wide++)
+                    go();
             }
+    weir__percpu.wide = widest;
 }
 
 #if defined(__x86_64__)

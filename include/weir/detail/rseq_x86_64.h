@@ -48,19 +48,29 @@
 /* A register that WEIR__RSEQ_PUT needs besides magazine and count: none. */
 #define WEIR__RSEQ_PUT_SCRATCH(at)
 
-/* Copies 64 bytes from `from` to `to`. */
-#ifdef __AVX__
-#define WEIR__RSEQ_COPY64                                                                                    \
+/*
+ * Copies `n` pointers from `from` to `to`: eight at a time, then four, two and one. Moves both. Where the
+ * processor has AVX (`wide` is not zero) the eight are two registers of 32 bytes, which are cleared behind in
+ * case that what follows does not know AVX.
+ */
+#define WEIR__RSEQ_COPY                                                                                      \
+    "movq %[n], %[at]\n\t"                                                                                   \
+    "subq $8, %[at]\n\t"                                                                                     \
+    "jb 7f\n\t"                                                                                              \
+    "testl %k[wide], %k[wide]\n\t"                                                                           \
+    "jz 6f\n"                                                                                                \
+    "10:\n\t"                                                                                                \
     "vmovups (%[from]), %%ymm0\n\t"                                                                          \
     "vmovups 32(%[from]), %%ymm1\n\t"                                                                        \
     "vmovups %%ymm0, (%[to])\n\t"                                                                            \
-    "vmovups %%ymm1, 32(%[to])\n\t"
-#define WEIR__RSEQ_COPY64_END "vzeroupper\n" /* in case that what follows does not know AVX */
-#define WEIR__RSEQ_COPY_CLOBBERS                                                                             \
-    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",        \
-        "xmm12", "xmm13", "xmm14", "xmm15"
-#else
-#define WEIR__RSEQ_COPY64                                                                                    \
+    "vmovups %%ymm1, 32(%[to])\n\t"                                                                          \
+    "addq $64, %[from]\n\t"                                                                                  \
+    "addq $64, %[to]\n\t"                                                                                    \
+    "subq $8, %[at]\n\t"                                                                                     \
+    "jae 10b\n\t"                                                                                            \
+    "vzeroupper\n\t"                                                                                         \
+    "jmp 7f\n"                                                                                               \
+    "6:\n\t"                                                                                                 \
     "movups (%[from]), %%xmm0\n\t"                                                                           \
     "movups 16(%[from]), %%xmm1\n\t"                                                                         \
     "movups 32(%[from]), %%xmm2\n\t"                                                                         \
@@ -68,20 +78,12 @@
     "movups %%xmm0, (%[to])\n\t"                                                                             \
     "movups %%xmm1, 16(%[to])\n\t"                                                                           \
     "movups %%xmm2, 32(%[to])\n\t"                                                                           \
-    "movups %%xmm3, 48(%[to])\n\t"
-#define WEIR__RSEQ_COPY64_END
-#define WEIR__RSEQ_COPY_CLOBBERS "xmm0", "xmm1", "xmm2", "xmm3"
-#endif
-
-/* Copies `n` pointers from `from` to `to`: eight at a time, then four, two and one. Moves both. */
-#define WEIR__RSEQ_COPY                                                                                      \
-    "movq %[n], %[at]\n\t"                                                                                   \
-    "subq $8, %[at]\n\t"                                                                                     \
-    "jb 7f\n"                                                                                                \
-    "6:\n\t" WEIR__RSEQ_COPY64 "addq $64, %[from]\n\t"                                                       \
+    "movups %%xmm3, 48(%[to])\n\t"                                                                           \
+    "addq $64, %[from]\n\t"                                                                                  \
     "addq $64, %[to]\n\t"                                                                                    \
     "subq $8, %[at]\n\t"                                                                                     \
-    "jae 6b\n\t" WEIR__RSEQ_COPY64_END "7:\n\t"                                                              \
+    "jae 6b\n"                                                                                               \
+    "7:\n\t"                                                                                                 \
     "testb $4, %b[n]\n\t"                                                                                    \
     "jz 8f\n\t"                                                                                              \
     "movups (%[from]), %%xmm0\n\t"                                                                           \
@@ -103,6 +105,14 @@
     "movq (%[from]), %%xmm0\n\t"                                                                             \
     "movq %%xmm0, (%[to])\n"                                                                                 \
     "5:\n\t"
+
+#ifdef __AVX__ /* then the compiler may have something in the upper halves of all of them */
+#define WEIR__RSEQ_COPY_CLOBBERS                                                                             \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",        \
+        "xmm12", "xmm13", "xmm14", "xmm15"
+#else
+#define WEIR__RSEQ_COPY_CLOBBERS "xmm0", "xmm1", "xmm2", "xmm3"
+#endif
 
 #define WEIR__RSEQ_GET_N                                                                                     \
     WEIR__RSEQ_MAGAZINE                                                                                      \
