@@ -528,12 +528,16 @@ static struct weir_cache *of_client(struct weir__grace_client *client)
 static unsigned wish(struct weir__grace_client *client)
 {
     struct weir_cache *cache = of_client(client);
-    return weir__depots_watch(&cache->depots) ? cache->decays : 0;
+    return weir__depots_watched(&cache->depots) ? cache->decays : 0;
 }
 
+/* Interest is lost here and nowhere else: a depot that is empty now and then would have somebody wake the helper each
+ * time that there is something in it again. */
 static void sweep(struct weir__grace_client *client)
 {
-    decay(of_client(client));
+    struct weir_cache *cache = of_client(client);
+    decay(cache);
+    weir__depots_watch(&cache->depots);
 }
 
 /* 0 if `how` can be done, or the errno to set. */

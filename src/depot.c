@@ -173,12 +173,20 @@ static bool settled(const struct weir__depots *depots, const struct weir__depot 
     return weir_pool_count(&depot->full) == 0 && weir_load_relaxed(&depot->limit) <= depots->base;
 }
 
+bool weir__depots_watched(const struct weir__depots *depots)
+{
+    for (unsigned i = 0; i < depots->domains; i++)
+        if (weir_load_relaxed(&depots->depot[i].watched) != 0) /* relaxed: whoever sets it tells us */
+            return true;
+    return false;
+}
+
 bool weir__depots_watch(struct weir__depots *depots)
 {
     bool any = false;
     for (unsigned i = 0; i < depots->domains; i++) {
         struct weir__depot *depot = &depots->depot[i];
-        if (weir_load_relaxed(&depot->watched) == 0) /* relaxed: whoever sets it tells us */
+        if (weir_load_relaxed(&depot->watched) == 0) /* relaxed: as above */
             continue;
         if (settled(depots, depot)) {
             weir_xchg_acq_rel(&depot->watched, 0u); /* see weir__depot_keep() */

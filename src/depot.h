@@ -67,6 +67,8 @@ size_t weir__depots_objects(const struct weir__depots *depots, size_t capacity);
 size_t weir__depots_limit(const struct weir__depots *depots);
 /* Times that a limit rose. */
 uint64_t weir__depots_raised(const struct weir__depots *depots);
+/* Is any of them watched? */
+bool weir__depots_watched(const struct weir__depots *depots);
 /* Is there anything that decay would change in those that are watched? If there is not, none is watched any more: the
  * next weir__depot_keep() says so. */
 bool weir__depots_watch(struct weir__depots *depots);
