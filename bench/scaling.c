@@ -292,31 +292,29 @@ static void time_exchanges(struct scaling_results *results, unsigned c, unsigned
     weir_cache_destroy(fast);
 }
 
-/* An object to and fro across the boundary of two magazines: an exchange with the spare for each pair. */
+/* A magazine's worth of objects to and fro across the boundary of two magazines: an exchange with the spare each way.
+ * (With fewer objects the engine levels the two, and there are none.) */
 static double time_spare(const struct scaling_results *results, unsigned rounds)
 {
     static double ns[ROUNDS_MAX];
-    struct weir_cache *cache = open_cache(scaling_capacity[0]);
-    const unsigned cycles = 2000;
+    const unsigned capacity = scaling_capacity[0], cycles = 1000;
+    struct weir_cache *cache = open_cache(capacity);
     void *held[64], *object;
 
-    for (unsigned i = 0; i < scaling_capacity[0] + 1; i++) /* loaded: all but one; spare: empty */
-        held[i] = weir_cache_alloc(cache);
-    weir_cache_free(cache, held[0]);
-    weir_cache_free(cache, held[1]);
-    held[0] = weir_cache_alloc(cache); /* loaded: empty; spare: full */
+    object = weir_cache_alloc(cache); /* so neither magazine is ever just full or empty */
     for (unsigned i = 0; i < rounds; i++) {
         double start = thread_seconds();
         for (unsigned k = 0; k < cycles; k++) {
-            object = weir_cache_alloc(cache); /* a refill */
-            weir_cache_free(cache, object);
-            weir_cache_free(cache, held[0]); /* a flush */
-            held[0] = weir_cache_alloc(cache);
+            for (unsigned n = 0; n < capacity; n++)
+                held[n] = weir_cache_alloc(cache);
+            for (unsigned n = 0; n < capacity; n++)
+                weir_cache_free(cache, held[n]);
         }
         ns[i] = (thread_seconds() - start) * 1e9 / (2.0 * cycles);
     }
+    weir_cache_free(cache, object);
     weir_cache_destroy(cache);
-    double beyond = spread_of(ns, rounds).low - results->pair;
+    double beyond = spread_of(ns, rounds).low - results->pair * capacity / 2;
     return beyond > 0 ? beyond : 0;
 }
 

@@ -162,26 +162,24 @@ static void count_exchanges(struct exchange_result *result, struct weir_cache *c
     result->counted = n;
 }
 
-/* The loaded magazine is empty, the spare full; and back to that, by way of the opposite. */
+/* A magazine's worth out and back, which crosses the boundary of the loaded and the spare one once each way. */
 static void count_spare(struct exchange_result exchange[EXCHANGES], struct weir_cache *cache, unsigned cpu)
 {
     unsigned domain = cache->cpus[cpu].domain;
-    take(cache, 0, 1);
-    held[CAPACITY] = weir_cache_alloc(cache);
-    weir_cache_free(cache, held[0]);
-    weir_cache_free(cache, held[1]);
-    held[0] = weir_cache_alloc(cache);
+    held[CAPACITY] = weir_cache_alloc(cache); /* so neither is ever just full or empty */
+    for (unsigned i = 0; i < 8; i++) {        /* comes to rest */
+        take(cache, 0, 1);
+        give(cache, 0, 1);
+    }
     for (unsigned i = 0; i < MAGAZINES; i++) {
         begin(cache, domain, &exchange[REFILL_SPARE].tally);
-        held[1] = weir_cache_alloc(cache);
-        mine.tally = NULL;
-        weir_cache_free(cache, held[1]);
+        take(cache, 0, 1);
         begin(cache, domain, &exchange[FLUSH_SPARE].tally);
-        weir_cache_free(cache, held[0]);
+        give(cache, 0, 1);
         mine.tally = NULL;
-        held[0] = weir_cache_alloc(cache);
     }
     exchange[REFILL_SPARE].counted = exchange[FLUSH_SPARE].counted = MAGAZINES;
+    weir_cache_free(cache, held[CAPACITY]);
 }
 
 static void count_all(struct exchange_result exchange[EXCHANGES], const struct machine *machine)
