@@ -31,7 +31,10 @@
  * `decay_milliseconds` a depot gives back a share of the objects that were of no use, and keeps so many fewer from then
  * on, down to a quarter of `high`; when it turns objects away which are then asked for again, it keeps more.
  *
- * fork(): the child may go on using the cache; what other threads held is lost to it. See docs/cache.md.
+ * fork(): the child may go on using the cache; what other threads held is lost to it. While a thread is in fork(), other
+ * threads that need another magazine wait for it, whatever "Progress" says below. See docs/cache.md.
+ *
+ * Signal handlers: once per magazine an alloc or a free may change errno; a handler saves it.
  */
 #ifndef WEIR_CACHE_H
 #define WEIR_CACHE_H

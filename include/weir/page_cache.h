@@ -15,7 +15,8 @@
  * weir_page_alloc(), weir_page_free() and their bulk forms never wait and make no system call: they can be
  * called from any context, signal handlers included. weir_page_free_rcu() makes one once per magazine, to
  * wake the helper thread or to step aside for it, and waits only if the range is exhausted. Only create and
- * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for.)
+ * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for. While another thread is in
+ * fork(), whoever needs another magazine waits for it, as weir/cache.h says.)
  *
  * A page that is freed twice, or is not of this page cache, stops the program with one line on standard error
  * when it reaches the frames; until then a page freed twice may be handed out twice.
