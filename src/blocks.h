@@ -2,10 +2,10 @@
 /*
  * blocks.h - where empty magazines come from and go back to.
  *
- * Magazines of one size, in a pool for each domain of CPUs (topology.h): a CPU uses its own, and the others' when
- * that is empty. When all are empty, a chunk of memory from a source makes it grow; memory is given back when the
- * pools are destroyed, not before, so magazines may be on a weir_stack (type-stable memory). No lock: any number
- * of threads, signal handlers included, if the source allows that.
+ * Magazines of one size, in a pool for each domain of CPUs (topology.h): a CPU uses its own, and the others'
+ * when that is empty. When all are empty, a chunk of memory from a source makes it grow; memory is given back
+ * when the pools are destroyed, not before, so magazines may be on a weir_stack (type-stable memory). No
+ * lock: any number of threads, signal handlers included, if the source allows that.
  */
 #ifndef WEIR_SRC_BLOCKS_H
 #define WEIR_SRC_BLOCKS_H
@@ -42,8 +42,8 @@ struct weir__blocks {
     } counts WEIR_ALIGNED(WEIR_LINE_PAIR); /* statistics */
 };
 
-/* Magazines of `capacity` pointers; `source` NULL: memory from the system, 64 KiB at a time or more; `topology` NULL:
- * this machine's. 0, or -ENOMEM. */
+/* Magazines of `capacity` pointers; `source` NULL: memory from the system, 64 KiB at a time or more;
+ * `topology` NULL: this machine's. 0, or -ENOMEM. */
 int weir__blocks_init(struct weir__blocks *blocks, size_t capacity, const struct weir__chunk_source *source,
                       const struct weir__topology *topology);
 /* Every magazine must be back. After a failed init, too. */

@@ -15,7 +15,8 @@
 /* CPUs that are drained under one grace period or system call. */
 #define DRAIN_AT_ONCE 64
 
-/* What a magazine of weir_cache_capacity_for() pins at most, and the part of `high` that depots keep at least. */
+/* What a magazine of weir_cache_capacity_for() pins at most, and the part of `high` that depots keep at
+ * least. */
 #define PINNED_BYTES ((size_t)512 * 1024)
 #define LEAST_PART 4
 
@@ -102,8 +103,8 @@ static void depot_reclaim(void *arg, struct weir_magazine *magazine)
 
 /* --- exchanging magazines --- */
 
-/* A magazine that has just left a slot, and is ours: what has the fast path done with it? Its cookie is the number of
- * objects it came with. */
+/* A magazine that has just left a slot, and is ours: what has the fast path done with it? Its cookie is the
+ * number of objects it came with. */
 static void account(struct weir_cache *cache, unsigned nr, const struct weir_magazine *magazine)
 {
     uint64_t before = magazine->cookie, now = magazine->count;
@@ -113,12 +114,14 @@ static void account(struct weir_cache *cache, unsigned nr, const struct weir_mag
         count(cache, nr, WEIR__FAST_FREES, now - before);
 }
 
-/* Makes `magazine`, which is the caller's, this CPU's loaded one. What is in the way: the magazine that was loaded
- * becomes the spare, and the spare, or `magazine` if there is no slot to be had, is returned; NULL: nothing. */
+/* Makes `magazine`, which is the caller's, this CPU's loaded one. What is in the way: the magazine that was
+ * loaded becomes the spare, and the spare, or `magazine` if there is no slot to be had, is returned; NULL:
+ * nothing. */
 static struct weir_magazine *load(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
 {
     struct weir_magazine *old;
-    /* Relaxed: the exchange releases it; deferred.c, where magazines are stamped, reads cookies of its own only. */
+    /* Relaxed: the exchange releases it; deferred.c, where magazines are stamped, reads cookies of its own
+     * only. */
     weir_store_relaxed(&magazine->cookie, (uint64_t)magazine->count);
     if (!weir_percpu_exchange(cache->paths.loaded, magazine, &old))
         return magazine;
@@ -138,8 +141,8 @@ static struct weir_magazine *take_spare(struct weir__cache_cpu *cpu)
 
 enum { BY_REFILL = 1, BY_FLUSH = 2 };
 
-/* Is the swap of loaded and spare that is about to happen the way back of the last one, and worth an attempt to come to
- * rest? Not right after the last attempt: that has not helped then. All relaxed: hints. */
+/* Is the swap of loaded and spare that is about to happen the way back of the last one, and worth an attempt
+ * to come to rest? Not right after the last attempt: that has not helped then. All relaxed: hints. */
 static bool should_level(struct weir__cache_cpu *cpu, uint32_t now)
 {
     uint32_t last = weir_load_relaxed(&cpu->swapped), patience = weir_load_relaxed(&cpu->patience);
@@ -166,9 +169,10 @@ static void level(struct weir_magazine *a, struct weir_magazine *b)
 }
 
 /*
- * As load(), with loaded and spare half full, or half empty, afterwards. A program whose swings around the boundary of two
- * magazines are larger than one object would swap them at each turn; now it stays away from there, for swings of up to
- * half a magazine. An empty magazine is loaded for the moment in which we have both.
+ * As load(), with loaded and spare half full, or half empty, afterwards. A program whose swings around the
+ * boundary of two magazines are larger than one object would swap them at each turn; now it stays away from
+ * there, for swings of up to half a magazine. An empty magazine is loaded for the moment in which we have
+ * both.
  */
 static struct weir_magazine *load_levelled(struct weir_cache *cache, unsigned nr,
                                            struct weir_magazine *magazine)
@@ -241,9 +245,9 @@ static struct weir_magazine *take_fresh(struct weir_cache *cache, unsigned nr, e
     return NULL;
 }
 
-/* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace period
- * without anybody looking; a fresh one; and as a last resort, one that has come back on any CPU, as often as that
- * helps: others may be faster. */
+/* A magazine with at least one object, from wherever: one in stock; one that has come back after a grace
+ * period without anybody looking; a fresh one; and as a last resort, one that has come back on any CPU, as
+ * often as that helps: others may be faster. */
 static struct weir_magazine *take_any(struct weir_cache *cache, unsigned nr, enum weir__count *from)
 {
     struct weir_magazine *magazine = take_stocked(cache, nr, from);
@@ -490,7 +494,8 @@ static void collect_idle_spares(struct weir_cache *cache)
         uint64_t exchanges = 0;
         for (size_t i = WEIR__FROM_SPARE; i <= WEIR__FLUSHES; i++)
             exchanges += weir_load_relaxed(&counts[i]);
-        /* Relaxed: two that decay at the same time may both find it idle, or neither; one of them gets the spare. */
+        /* Relaxed: two that decay at the same time may both find it idle, or neither; one of them gets the
+         * spare. */
         bool idle = weir_load_relaxed(&cpu->exchanges) == exchanges;
         weir_store_relaxed(&cpu->exchanges, exchanges);
         struct weir_magazine *magazine = idle ? take_spare(cpu) : NULL;
@@ -531,8 +536,8 @@ static unsigned wish(struct weir__grace_client *client)
     return weir__depots_watched(&cache->depots) ? cache->decays : 0;
 }
 
-/* Interest is lost here and nowhere else: a depot that is empty now and then would have somebody wake the helper each
- * time that there is something in it again. */
+/* Interest is lost here and nowhere else: a depot that is empty now and then would have somebody wake the
+ * helper each time that there is something in it again. */
 static void sweep(struct weir__grace_client *client)
 {
     struct weir_cache *cache = of_client(client);
@@ -621,8 +626,9 @@ static size_t empty_limbo(struct weir_cache *cache, bool all)
 }
 
 /*
- * With one grace period for all. While it waits, what it has taken lies in limbo, and not in its hands, so that a fork()
- * does not wait for it, and loses nothing. Several drains share limbo: who comes first empties it for the others.
+ * With one grace period for all. While it waits, what it has taken lies in limbo, and not in its hands, so
+ * that a fork() does not wait for it, and loses nothing. Several drains share limbo: who comes first empties
+ * it for the others.
  */
 static int drain_quietly(struct weir_cache *cache, unsigned from, unsigned to, size_t *objects)
 {

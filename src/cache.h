@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cache.h - the inside of a cache, for the files that make it up, and what the rest of libweir may do to one. */
+/* cache.h - the inside of a cache, for the files that make it up, and what the rest of libweir may do to one.
+ * */
 #ifndef WEIR_SRC_CACHE_H
 #define WEIR_SRC_CACHE_H
 
@@ -10,7 +11,8 @@
 #include "grace.h"
 #include "weir/cache.h"
 
-/* What the counts of struct weir_cache_stats are made of. As few as can be: each costs a read-modify-write. */
+/* What the counts of struct weir_cache_stats are made of. As few as can be: each costs a read-modify-write.
+ * */
 enum weir__count {
     WEIR__FAST_ALLOCS,
     WEIR__FAST_FREES,

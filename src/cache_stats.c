@@ -36,8 +36,8 @@ static void add_counts(const struct weir__cache_counts *counts, struct weir_cach
 static void add_cpu(struct weir_cache *cache, unsigned nr, struct weir_cache_stats *stats)
 {
     add_counts(&cache->counts[nr], stats);
-    /* Acquire: pairs with the exchange that put it there. It may be somebody else's by now; but it stays mapped, and what
-     * we read once was true. */
+    /* Acquire: pairs with the exchange that put it there. It may be somebody else's by now; but it stays
+     * mapped, and what we read once was true. */
     const struct weir_magazine *spare = weir_load_acquire(&cache->cpus[nr].spare);
     stats->cached += weir_percpu_count(cache->paths.loaded, nr);
     if (spare != NULL)
@@ -66,7 +66,8 @@ void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats *stats)
     stats->raises = weir__depots_raised(&cache->depots);
     stats->periods = weir_grace_periods(cache->grace);
     weir__blocks_stats(&cache->blocks, &stats->blocks);
-    /* What the backend lent less what is here; between the snapshots objects may have moved, so never below zero. */
+    /* What the backend lent less what is here; between the snapshots objects may have moved, so never below
+     * zero. */
     uint64_t here = stats->freed + stats->cached + stats->waiting_objects;
     stats->out = stats->allocated > here ? (size_t)(stats->allocated - here) : 0;
 }

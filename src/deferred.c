@@ -68,7 +68,8 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
         struct weir_magazine *magazine = cpu->head;
         struct weir_llist_node *next = weir_llist_next(&magazine->link);
         cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
-        /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag writes it. */
+        /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag
+         * writes it. */
         weir_store_release(&cpu->objects, cpu->objects + magazine->count);
         deferred->reclaim(deferred->arg, magazine);
         done++;

@@ -78,8 +78,8 @@ size_t weir__deferred_reap_all(struct weir__deferred *deferred);
 bool weir__deferred_reap_any(struct weir__deferred *deferred);
 /* Takes what is in the slots and seals it. May block. */
 void weir__deferred_flush(struct weir__deferred *deferred);
-/* Returns when everything handed over before the call has been reclaimed. May block. 0, or as weir_grace_wait(). Outside
- * the gate (fork.h), unlike the rest. */
+/* Returns when everything handed over before the call has been reclaimed. May block. 0, or as
+ * weir_grace_wait(). Outside the gate (fork.h), unlike the rest. */
 int weir__deferred_barrier(struct weir__deferred *deferred);
 /* Magazines of `cpu` (of all) that are in a queue, the one in the slot included. */
 size_t weir__deferred_pending_cpu(const struct weir__deferred *deferred, unsigned cpu);

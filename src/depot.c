@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* `limit`, `low`, `spilled` and `in_use` steer, they do not count: all accesses to them are relaxed, an update may get
- * lost, and then a magazine more or less is kept. `limit` stays within its bounds all the same: each store is of a value that is
- * within them. */
+/* `limit`, `low`, `spilled` and `in_use` steer, they do not count: all accesses to them are relaxed, an
+ * update may get lost, and then a magazine more or less is kept. `limit` stays within its bounds all the
+ * same: each store is of a value that is within them. */
 
 int weir__depots_init(struct weir__depots *depots, unsigned domains, size_t base, size_t most)
 {
@@ -41,8 +41,8 @@ bool weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_
     if (lacks(magazine) != 0)
         weir_fetch_add_relaxed(&depot->missing, lacks(magazine));
     weir_pool_put(&depot->full, &magazine->node);
-    /* A read-modify-write that changes nothing, like the one in weir__depots_watch() that stops watching: if that comes
-     * later in the order of this word, it sees the magazine; if it came before, we see that. */
+    /* A read-modify-write that changes nothing, like the one in weir__depots_watch() that stops watching: if
+     * that comes later in the order of this word, it sees the magazine; if it came before, we see that. */
     return weir_fetch_add_acq_rel(&depot->watched, 0u) == 0 && weir_xchg_acq_rel(&depot->watched, 1u) == 0;
 }
 

@@ -18,7 +18,8 @@ unsigned weir__fork_patience = 1000;
 
 static struct weir__gate gate;
 
-/* Initial-exec: no function is called, nothing allocated, the first time a thread gets here, be it in a handler. */
+/* Initial-exec: no function is called, nothing allocated, the first time a thread gets here, be it in a
+ * handler. */
 #define OF_THREAD static __thread __attribute__((tls_model("initial-exec")))
 OF_THREAD unsigned depth;    /* how often this thread is inside */
 OF_THREAD unsigned stripe;   /* where it was counted */
@@ -45,8 +46,9 @@ bool weir__enter(void)
     for (;;) {
         stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
         weir__gate_count_in(&gate, stripe);
-        /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one who waits
-         * for us: fork() gives up then, after its second. Anywhere else it finds the depth, and passes. */
+        /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one
+         * who waits for us: fork() gives up then, after its second. Anywhere else it finds the depth, and
+         * passes. */
         depth = 1;
         uint32_t state = weir__gate_look(&gate);
         if (weir_likely(state == WEIR__OPEN) || (state == WEIR__CLOSED && forking_here))

@@ -126,7 +126,8 @@ static bool chain_is_pending(void *arg)
 
 /* --- handing over --- */
 
-/* From here on, whatever is done between weir__enter() and weir__leave() is not done while another thread forks. */
+/* From here on, whatever is done between weir__enter() and weir__leave() is not done while another thread
+ * forks. */
 
 void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {

@@ -7,12 +7,12 @@
  *     count in          (1)                state = closed         (2)
  *     look at state     (3)                look at the counts     (4)
  *
- * (1) and the look at its count in (4) are read-modify-writes of one word, so one of them is first. If (4) is, (1) acquires
- * what (4) released, the closing among it, and (3) finds the gate closed. If (1) is, (4) finds the count. So whoever goes
- * on is waited for.
+ * (1) and the look at its count in (4) are read-modify-writes of one word, so one of them is first. If (4)
+ * is, (1) acquires what (4) released, the closing among it, and (3) finds the gate closed. If (1) is, (4)
+ * finds the count. So whoever goes on is waited for.
  *
- * Counts are kept in stripes, so that CPUs keep apart. The sum of those who left is taken first: who has left by then is
- * among those who entered when these are summed up, so equal sums mean that nobody is inside.
+ * Counts are kept in stripes, so that CPUs keep apart. The sum of those who left is taken first: who has left
+ * by then is among those who entered when these are summed up, so equal sums mean that nobody is inside.
  */
 #ifndef WEIR_SRC_GATE_H
 #define WEIR_SRC_GATE_H
@@ -42,7 +42,8 @@ static inline void weir__gate_count_in(struct weir__gate *gate, unsigned stripe)
 
 static inline void weir__gate_count_out(struct weir__gate *gate, unsigned stripe)
 {
-    /* Release: pairs with the acquire in weir__gate_nobody_inside(): what was done inside is visible to who closes. */
+    /* Release: pairs with the acquire in weir__gate_nobody_inside(): what was done inside is visible to who
+     * closes. */
     weir_fetch_add_release(&gate->stripe[stripe].left, UINT64_C(1));
 }
 

@@ -186,7 +186,8 @@ static bool wanted(const struct weir_grace *grace)
     return before(weir_load_relaxed(&grace->count), weir_load_acquire(&grace->requested));
 }
 
-/* Calls every client that is due; in how many milliseconds the next one is, 0: none has anything to be done. */
+/* Calls every client that is due; in how many milliseconds the next one is, 0: none has anything to be done.
+ * */
 static uint64_t sweep_clients(struct weir_grace *grace)
 {
     uint64_t now = weir__milliseconds(), next = 0;
@@ -217,9 +218,9 @@ static void rest(struct weir_grace *grace)
     uint64_t timeout = sweep_clients(grace);
     bool near = timeout != 0 && timeout <= WEIR_SWEEP_MILLISECONDS, busy = false;
 
-    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes later finds
-     * how deep we sleep. So whoever wishes to wake us from a long sleep is heard by the second round of questions, or
-     * wakes us. */
+    /* Pairs with wake_helper(): what was written before one that came first is seen below; one that comes
+     * later finds how deep we sleep. So whoever wishes to wake us from a long sleep is heard by the second
+     * round of questions, or wakes us. */
     weir_xchg_acq_rel(&grace->rest, near ? (uint32_t)DOZING : (uint32_t)ASLEEP);
     if (!near) {
         timeout = sweep_clients(grace);
@@ -377,8 +378,8 @@ bool weir__grace_stop_sweeps(uint64_t deadline)
     return stopped;
 }
 
-/* The child is alone, the helper is gone. Where readers can go offline, this thread did, and the others are no more: every
- * grace period that was asked for is over. */
+/* The child is alone, the helper is gone. Where readers can go offline, this thread did, and the others are
+ * no more: every grace period that was asked for is over. */
 static void revive(struct weir_grace *grace)
 {
     if (!grace->has_mutex)

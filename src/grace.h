@@ -13,8 +13,8 @@ struct weir__grace_client {
     struct weir__grace_client *next;
     uint64_t
         due; /* when `sweep` is to be called, in the helper's milliseconds; 0: not at all. The helper's own */
-    /* In how many milliseconds it wants to be swept; 0: it has nothing to be done. Asked again and again: what counts
-     * is the earliest time that has been wished for since it last had nothing or was swept. */
+    /* In how many milliseconds it wants to be swept; 0: it has nothing to be done. Asked again and again:
+     * what counts is the earliest time that has been wished for since it last had nothing or was swept. */
     unsigned (*wish)(struct weir__grace_client *client);
     void (*sweep)(struct weir__grace_client *client);
 };
@@ -26,12 +26,13 @@ void weir__grace_unregister(struct weir_grace *grace, struct weir__grace_client 
 /* A client that had nothing to be done wishes to be swept. Any context. */
 void weir__grace_kick(struct weir_grace *grace);
 
-/* Stops the program with a message unless the calling thread is an online reader, as far as the source can tell. */
+/* Stops the program with a message unless the calling thread is an online reader, as far as the source can
+ * tell. */
 void weir__grace_check_reader(const struct weir_grace *grace, const char *function);
 
-/* fork(), see fork.h, in this order. No more grace periods, and no more sweeps (false: one did not end in time), until
- * the deadline, in weir__milliseconds(). And all goes on; in the child, with a new helper thread as soon as one is
- * needed. The calling thread is offline meanwhile. */
+/* fork(), see fork.h, in this order. No more grace periods, and no more sweeps (false: one did not end in
+ * time), until the deadline, in weir__milliseconds(). And all goes on; in the child, with a new helper thread
+ * as soon as one is needed. The calling thread is offline meanwhile. */
 void weir__grace_stop_periods(uint64_t deadline);
 bool weir__grace_stop_sweeps(uint64_t deadline);
 void weir__grace_go_on(bool in_child);

@@ -37,9 +37,10 @@ static bool reader_is_online(void *arg)
 }
 
 /*
- * In a child the records of other readers stay in liburcu's list, which lies in the memory of their threads' stacks: it
- * would be waited for them, or, once that memory is used again, worse. So: is there any other? The list is a ring through
- * its head; if we are its only member, we have the head on both sides. Who is not on it is put there for a moment.
+ * In a child the records of other readers stay in liburcu's list, which lies in the memory of their threads'
+ * stacks: it would be waited for them, or, once that memory is used again, worse. So: is there any other? The
+ * list is a ring through its head; if we are its only member, we have the head on both sides. Who is not on
+ * it is put there for a moment.
  */
 static bool survives_fork(void *arg)
 {
@@ -69,7 +70,8 @@ static void unlock(void)
     pthread_mutex_unlock(&mutex);
 }
 
-/* Registered after fork.c's, so that it is called before it: who has this mutex may be waiting for those of grace.c. */
+/* Registered after fork.c's, so that it is called before it: who has this mutex may be waiting for those of
+ * grace.c. */
 static void survive_fork(void)
 {
     weir__fork_init();

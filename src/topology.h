@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * topology.h - which CPUs are close to each other: those that share a last-level cache or, where the system does not
- * say, a NUMA node. Such a group is a domain; what is shared by all CPUs of a domain stays in one cache.
+ * topology.h - which CPUs are close to each other: those that share a last-level cache or, where the system
+ * does not say, a NUMA node. Such a group is a domain; what is shared by all CPUs of a domain stays in one
+ * cache.
  */
 #ifndef WEIR_SRC_TOPOLOGY_H
 #define WEIR_SRC_TOPOLOGY_H
@@ -17,8 +18,8 @@ struct weir__topology {
 };
 
 /*
- * Reads the tree below `root`, laid out like WEIR_TOPOLOGY_ROOT. A CPU that it says nothing of, one that is off line
- * for instance, is in domain 0; if it says nothing at all, there is one domain. 0, or -ENOMEM.
+ * Reads the tree below `root`, laid out like WEIR_TOPOLOGY_ROOT. A CPU that it says nothing of, one that is
+ * off line for instance, is in domain 0; if it says nothing at all, there is one domain. 0, or -ENOMEM.
  */
 int weir__topology_read(struct weir__topology *topology, const char *root, unsigned nr_cpus);
 

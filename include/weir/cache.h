@@ -26,13 +26,15 @@
  * putting a grace period on whole magazines, and everything per CPU instead of per thread, is what weir
  * adds.)
  *
- * Memory it keeps: at most three times `capacity` objects per CPU (loaded, spare, waiting to be sealed), plus `high`
- * objects in the depots, plus what waits for a grace period. How much of `high` is used follows the program: every
- * `decay_milliseconds` a depot gives back a share of the objects that were of no use, and keeps so many fewer from then
- * on, down to a quarter of `high`; when it turns objects away which are then asked for again, it keeps more.
+ * Memory it keeps: at most three times `capacity` objects per CPU (loaded, spare, waiting to be sealed), plus
+ * `high` objects in the depots, plus what waits for a grace period. How much of `high` is used follows the
+ * program: every `decay_milliseconds` a depot gives back a share of the objects that were of no use, and
+ * keeps so many fewer from then on, down to a quarter of `high`; when it turns objects away which are then
+ * asked for again, it keeps more.
  *
- * fork(): the child may go on using the cache; what other threads held is lost to it. While a thread is in fork(), other
- * threads that need another magazine wait for it, whatever "Progress" says below. See docs/cache.md.
+ * fork(): the child may go on using the cache; what other threads held is lost to it. While a thread is in
+ * fork(), other threads that need another magazine wait for it, whatever "Progress" says below. See
+ * docs/cache.md.
  *
  * Signal handlers: once per magazine an alloc or a free may change errno; a handler saves it.
  */
@@ -48,8 +50,8 @@
 WEIR_BEGIN_C_NAMES
 
 /* The allocator behind it. Both are called by whatever thread needs them, several at the same time, and by
- * whatever context: if the cache is used from signal handlers, they must allow that. Decay calls free_bulk on the
- * helper thread. */
+ * whatever context: if the cache is used from signal handlers, they must allow that. Decay calls free_bulk on
+ * the helper thread. */
 struct weir_cache_ops {
     /* Fills objects[0..] with up to n objects; how many. Fewer than n, or 0, if there are no more. */
     size_t (*alloc_bulk)(void *backend, size_t n, void *objects[]);
@@ -62,8 +64,8 @@ struct weir_cache_config {
     void *backend;
     /* Pointers per magazine, 1 to WEIR_CACHE_CAPACITY_MAX; 0: weir_cache_capacity_for(object_size). */
     size_t capacity;
-    /* Objects that the depots keep at most, rounded up to whole magazines; further full magazines go to the backend.
-     * 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines for each CPU on line. */
+    /* Objects that the depots keep at most, rounded up to whole magazines; further full magazines go to the
+     * backend. 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines for each CPU on line. */
     size_t high;
     /* For weir_cache_free_rcu(); NULL: weir_grace_qsbr(). The cache takes a reference of its own. */
     struct weir_grace *grace;
@@ -94,9 +96,9 @@ struct weir_cache_config {
 /*
  * What has happened, in a cache or on one of its CPUs.
  *
- * Nothing is counted per object: the fast path costs the same with and without anybody looking. What it does is seen
- * when a magazine leaves its CPU: with fewer objects than it came with, those were allocated on the fast path; with
- * more, they were freed there. An alloc and a free that cancel out in between are not seen.
+ * Nothing is counted per object: the fast path costs the same with and without anybody looking. What it does
+ * is seen when a magazine leaves its CPU: with fewer objects than it came with, those were allocated on the
+ * fast path; with more, they were freed there. An alloc and a free that cancel out in between are not seen.
  */
 struct weir_cache_stats {
     /* Now; snapshots, exact while nobody uses the cache. */
@@ -151,9 +153,9 @@ struct weir__cache_paths {
 };
 
 /*
- * The number of pointers that a magazine should hold for objects of so many bytes: of 252, 124, 60, 28, 12 and 4 the
- * largest with which a magazine pins at most 512 KiB (4, if none does); WEIR_CACHE_CAPACITY_DEFAULT for 0. With each
- * of them a whole number of magazines fills a 4 KiB page.
+ * The number of pointers that a magazine should hold for objects of so many bytes: of 252, 124, 60, 28, 12
+ * and 4 the largest with which a magazine pins at most 512 KiB (4, if none does); WEIR_CACHE_CAPACITY_DEFAULT
+ * for 0. With each of them a whole number of magazines fills a 4 KiB page.
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_cache_capacity_for(size_t object_size);
@@ -165,8 +167,8 @@ WEIR_API size_t weir_cache_capacity_for(size_t object_size);
 WEIR_API const char *weir_cache_config_error(const struct weir_cache_config *config);
 
 /*
- * Makes a cache. 0; or, with *cache set to NULL: -EINVAL if weir_cache_config_error() has something to say; -ENOMEM; or
- * what weir_percpu_init() or weir_grace_qsbr() say.
+ * Makes a cache. 0; or, with *cache set to NULL: -EINVAL if weir_cache_config_error() has something to say;
+ * -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates; -ENOMEM.
  */
@@ -174,8 +176,8 @@ WEIR_API int weir_cache_create(struct weir_cache **cache, const struct weir_cach
 
 /*
  * Waits for what was handed to weir_cache_free_rcu(), gives every object in the cache back to the backend,
- * and frees the cache. Objects that are still out are the backend's concern. 0; -EOWNERDEAD in a child process that
- * cannot use the cache (see weir_cache_usable()), and then nothing is freed. NULL is allowed.
+ * and frees the cache. Objects that are still out are the backend's concern. 0; -EOWNERDEAD in a child
+ * process that cannot use the cache (see weir_cache_usable()), and then nothing is freed. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses the cache any more; not in a signal handler, not inside a read-side critical
  *   section (an online reader is put offline meanwhile).
@@ -184,9 +186,10 @@ WEIR_API int weir_cache_create(struct weir_cache **cache, const struct weir_cach
 WEIR_API int weir_cache_destroy(struct weir_cache *cache);
 
 /*
- * Can it be used in this process? Always, but in a child of fork() that could not make other threads pause within a
- * second, because one of them was held up in the middle of a slow path, in the backend for instance. Then every alloc
- * in the child returns NULL, every free loses the object, and what can return an error returns EOWNERDEAD.
+ * Can it be used in this process? Always, but in a child of fork() that could not make other threads pause
+ * within a second, because one of them was held up in the middle of a slow path, in the backend for instance.
+ * Then every alloc in the child returns NULL, every free loses the object, and what can return an error
+ * returns EOWNERDEAD.
  *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
  */
 WEIR_API bool weir_cache_usable(const struct weir_cache *cache);
@@ -222,8 +225,8 @@ WEIR_API void weir_cache_free_bulk(struct weir_cache *cache, size_t n, void *con
 WEIR_API void *weir_cache_alloc_nolock(struct weir_cache *cache);
 
 /*
- * Returns when every object handed to weir_cache_free_rcu() before the call is back in the cache. 0; -EOWNERDEAD if
- * weir_cache_usable() is false, or in a child of fork() as weir_grace_wait().
+ * Returns when every object handed to weir_cache_free_rcu() before the call is back in the cache. 0;
+ * -EOWNERDEAD if weir_cache_usable() is false, or in a child of fork() as weir_grace_wait().
  *   Progress: may block: a grace period.
  *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
  *   is put offline meanwhile).
@@ -232,30 +235,31 @@ WEIR_API void *weir_cache_alloc_nolock(struct weir_cache *cache);
 WEIR_API int weir_cache_rcu_barrier(struct weir_cache *cache);
 
 /*
- * Gives decay_percent of what was not used since the last time, rounded up, back to the backend; how many objects that
- * were. Not used were as many of a depot's magazines as were in it all the time, and the spare magazine of a CPU that
- * exchanged none. Usually the helper thread does it: see decay_milliseconds.
+ * Gives decay_percent of what was not used since the last time, rounded up, back to the backend; how many
+ * objects that were. Not used were as many of a depot's magazines as were in it all the time, and the spare
+ * magazine of a CPU that exchanged none. Usually the helper thread does it: see decay_milliseconds.
  *   Progress: lock-free if the backend is; in proportion to the CPUs and to what it gives back.
  *   Callers: as weir_cache_free().  Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_cache_decay(struct weir_cache *cache);
 
 /*
- * Gives everything that lies idle back to the backend, of all CPUs and depots: weir_cache_drain_all() in whichever way
- * needs no promise; how many objects that were. The limits of the depots fall to a quarter of `high`,
- * and rise again when they turn out too low.
+ * Gives everything that lies idle back to the backend, of all CPUs and depots: weir_cache_drain_all() in
+ * whichever way needs no promise; how many objects that were. The limits of the depots fall to a quarter of
+ * `high`, and rise again when they turn out too low.
  *   Progress: may block (a system call, or a slot's holder).
  *   Callers: any thread, not a signal handler.  Ordering: none.  Memory: none.
  */
 WEIR_API size_t weir_cache_shrink(struct weir_cache *cache);
 
 /*
- * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were (of several
- * quiet drains at the same time, one may give back and count what another one took). 0,
+ * Gives what `cpu` has in its loaded and spare magazines back to the backend; how many objects that were (of
+ * several quiet drains at the same time, one may give back and count what another one took). 0,
  * with errno set, if `how` cannot be done: EINVAL for a CPU that does not exist or a value that is none of
  * enum weir_drain; ENOTSUP for WEIR_DRAIN_QUIET in a cache without registered_users, for WEIR_DRAIN_LOCK in
- * mode WEIR_PERCPU_RSEQ, and for WEIR_DRAIN_EXPEDITED in mode WEIR_PERCPU_LOCK; EOWNERDEAD if weir_cache_usable() is
- * false, or if a grace period cannot be had after fork(): weir_grace_wait(). Sets errno to 0 otherwise.
+ * mode WEIR_PERCPU_RSEQ, and for WEIR_DRAIN_EXPEDITED in mode WEIR_PERCPU_LOCK; EOWNERDEAD if
+ * weir_cache_usable() is false, or if a grace period cannot be had after fork(): weir_grace_wait(). Sets
+ * errno to 0 otherwise.
  *   Progress: may block (a grace period, a system call, or the slot's holder).
  *   Callers: any thread, not a signal handler.  Ordering: none.  Memory: none.
  */
@@ -281,8 +285,8 @@ WEIR_API void weir_cache_stats(struct weir_cache *cache, struct weir_cache_stats
 WEIR_API void weir_cache_stats_cpu(struct weir_cache *cache, unsigned cpu, struct weir_cache_stats *stats);
 
 /*
- * Writes the statistics of a cache, and of each CPU that has had any use of it. 0; -EINVAL for a value that is none of
- * enum weir_print; -EIO if writing fails.
+ * Writes the statistics of a cache, and of each CPU that has had any use of it. 0; -EINVAL for a value that
+ * is none of enum weir_print; -EIO if writing fails.
  *   Progress: may block (the file).  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: what the C library takes for the file.
  */

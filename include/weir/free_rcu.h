@@ -92,8 +92,8 @@ WEIR_API int weir_reclaimer_create(struct weir_reclaimer **reclaimer,
                                    const struct weir_reclaimer_config *config);
 
 /*
- * Waits until everything handed over is freed, and frees the reclaimer. 0, or as weir_free_rcu_barrier(), and then nothing is
- * freed. NULL is allowed.
+ * Waits until everything handed over is freed, and frees the reclaimer. 0, or as weir_free_rcu_barrier(), and
+ * then nothing is freed. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody hands anything over any more; not in a signal handler, not inside a read-side
  *   critical section (an online reader is put offline meanwhile), not in the free function.
@@ -108,8 +108,8 @@ WEIR_API bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *ob
 
 /*
  * Returns when everything handed over before the call has been freed: what lies in half-full magazines on any
- * CPU, what is chained, what is waiting. Any number of threads may call it at the same time. 0; in a child of fork()
- * -EOWNERDEAD, as weir_grace_wait() and where weir_cache_usable() would be false.
+ * CPU, what is chained, what is waiting. Any number of threads may call it at the same time. 0; in a child of
+ * fork() -EOWNERDEAD, as weir_grace_wait() and where weir_cache_usable() would be false.
  *   Progress: may block: a grace period.
  *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
  *   is put offline meanwhile), not in the free function.
@@ -157,8 +157,8 @@ static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object,
 
 /*
  * Headless form that may wait: frees `object` after a grace period. Waits for one itself if there is no
- * memory for a magazine, or if this CPU has `max_pending` objects pending. 0; in a child of fork(), -EOWNERDEAD as
- * weir_free_rcu_barrier(), and the object is lost.
+ * memory for a magazine, or if this CPU has `max_pending` objects pending. 0; in a child of fork(),
+ * -EOWNERDEAD as weir_free_rcu_barrier(), and the object is lost.
  *   Progress: may block.
  *   Callers: any thread; not in signal handlers, not inside read-side critical sections (an online reader is
  *   put offline while it waits), not in the free function.

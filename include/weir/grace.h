@@ -49,16 +49,17 @@ struct weir_grace_source {
     bool (*reader_offline)(void *arg);
     void (*reader_online)(void *arg);
     void *arg;
-    /* Is the calling thread a reader that would hold up a grace period now? For checked builds; NULL: cannot tell. */
+    /* Is the calling thread a reader that would hold up a grace period now? For checked builds; NULL: cannot
+     * tell. */
     bool (*reader_is_online)(void *arg);
-    /* Called in a thread that is about to fork(): will synchronize work in the child? There, this thread is alone. NULL: it
-     * will. */
+    /* Called in a thread that is about to fork(): will synchronize work in the child? There, this thread is
+     * alone. NULL: it will. */
     bool (*survives_fork)(void *arg);
 };
 
 /*
- * The process's liburcu-qsbr as a source. Every caller gets the same one; give it back with weir_grace_put(). It survives
- * fork() if no other thread is a registered reader then: that is liburcu's own rule.
+ * The process's liburcu-qsbr as a source. Every caller gets the same one; give it back with weir_grace_put().
+ * It survives fork() if no other thread is a registered reader then: that is liburcu's own rule.
  * 0; -ENOMEM or -EAGAIN if the helper thread cannot be started.
  *   Progress: may block.  Callers: any thread, not a signal handler.
  *   Ordering: none.       Memory: allocates the first time; -ENOMEM.
@@ -86,8 +87,8 @@ WEIR_API void weir_grace_put(struct weir_grace *grace);
 
 /*
  * A cookie for the first full grace period from now, and a request to run it.
- *   Progress: wait-free but for a system call that wakes the helper when it sleeps. In a child of fork() the first call
- *   starts the helper thread.
+ *   Progress: wait-free but for a system call that wakes the helper when it sleeps. In a child of fork() the
+ *   first call starts the helper thread.
  *   Callers: any thread, read-side critical sections, and, but for that first call, signal handlers.
  *   Ordering: what the caller did before (unlinking) is visible to every reader that starts after the grace
  *   period has; releases to the helper.
@@ -105,8 +106,8 @@ WEIR_API bool weir_grace_poll(const struct weir_grace *grace, weir_grace_cookie 
 
 /*
  * Returns when it is over. A reader (liburcu-qsbr: registered and online) is put offline meanwhile, so
- * whatever references it holds end here. 0; in a child of fork(), -EOWNERDEAD if the source does not survive that, or if
- * the child's first grace period has not ended within a second: see docs/grace.md.
+ * whatever references it holds end here. 0; in a child of fork(), -EOWNERDEAD if the source does not survive
+ * that, or if the child's first grace period has not ended within a second: see docs/grace.md.
  *   Progress: may block.
  *   Callers: any thread; not a signal handler, not inside a read-side critical section, not a function that
  *   weir calls to free objects.

@@ -64,8 +64,8 @@ static inline void **weir_magazine_objects(struct weir_magazine *magazine)
     return (void **)(void *)(magazine + 1);
 }
 
-/* Private: the owner's. Relaxed, not plain: statistics may read the count of a magazine that was in their place a moment
- * ago. */
+/* Private: the owner's. Relaxed, not plain: statistics may read the count of a magazine that was in their
+ * place a moment ago. */
 static inline void weir__magazine_set_count(struct weir_magazine *magazine, uint32_t count)
 {
     weir_store_relaxed(&magazine->count, count);

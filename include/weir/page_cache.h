@@ -15,8 +15,8 @@
  * weir_page_alloc(), weir_page_free() and their bulk forms never wait and make no system call: they can be
  * called from any context, signal handlers included. weir_page_free_rcu() makes one once per magazine, to
  * wake the helper thread or to step aside for it, and waits only if the range is exhausted. Only create and
- * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for. While another thread is in
- * fork(), whoever needs another magazine waits for it, as weir/cache.h says.)
+ * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for. While another thread
+ * is in fork(), whoever needs another magazine waits for it, as weir/cache.h says.)
  *
  * A page that is freed twice, or is not of this page cache, stops the program with one line on standard error
  * when it reaches the frames; until then a page freed twice may be handed out twice.
@@ -34,11 +34,11 @@ struct weir_page_cache_config {
     /* Bytes of address space, rounded up to 512 pages; 0: a quarter of the machine's memory. */
     size_t capacity;
     /* Pages per magazine: what moves between a CPU, the depot and the frames at once. 1 to 2 less than
-     * WEIR_MAGAZINE_CAPACITY(page_size), which is 507 for 4 KiB; 0: weir_cache_capacity_for(page_size), 124 for
-     * 4 KiB. */
+     * WEIR_MAGAZINE_CAPACITY(page_size), which is 507 for 4 KiB; 0: weir_cache_capacity_for(page_size), 124
+     * for 4 KiB. */
     size_t batch;
-    /* The depots keep up to 1/high_fraction of all pages, 8 or more; 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines per
-     * CPU. How much of that they use adapts: see weir/cache.h. */
+    /* The depots keep up to 1/high_fraction of all pages, 8 or more; 0: WEIR_CACHE_MAGAZINES_DEFAULT
+     * magazines per CPU. How much of that they use adapts: see weir/cache.h. */
     unsigned high_fraction;
     /* As in struct weir_cache_config. */
     struct weir_grace *grace;
@@ -77,8 +77,8 @@ WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
 
 /*
  * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and
- * the page cache goes on as before, if pages are still out; as weir_cache_destroy() in a child process that cannot use it.
- * NULL is allowed.
+ * the page cache goes on as before, if pages are still out; as weir_cache_destroy() in a child process that
+ * cannot use it. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses it any more; not in a signal handler, not inside a read-side critical section.
  *   Ordering: none.  Memory: frees.
@@ -109,7 +109,8 @@ WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t 
 WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const array[]);
 
 /*
- * Returns when every page handed to weir_page_free_rcu() before the call is back. 0, or as weir_cache_rcu_barrier().
+ * Returns when every page handed to weir_page_free_rcu() before the call is back. 0, or as
+ * weir_cache_rcu_barrier().
  *   Progress: may block: a grace period.
  *   Callers: any thread; not in a signal handler, not inside a read-side critical section (an online reader
  *   is put offline meanwhile).
@@ -118,8 +119,8 @@ WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void 
 WEIR_API int weir_page_cache_rcu_barrier(struct weir_page_cache *pages);
 
 /*
- * Gives a quarter of what was not used since the last time back, rounded up: as weir_cache_decay() to the frames, and of
- * the 512-page areas with nothing out to the system. How many bytes went to the system.
+ * Gives a quarter of what was not used since the last time back, rounded up: as weir_cache_decay() to the
+ * frames, and of the 512-page areas with nothing out to the system. How many bytes went to the system.
  *   Progress: lock-free but for the system calls.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: gives back.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* engine.c - what the engine's correctness hangs on besides floor 1: the gate that fork() closes, and who tells the
- * helper thread that a depot has something to decay. The programs with a mistake in them must fail. */
+/* engine.c - what the engine's correctness hangs on besides floor 1: the gate that fork() closes, and who
+ * tells the helper thread that a depot has something to decay. The programs with a mistake in them must fail.
+ * */
 #include "engine.h"
 
 #include <string.h>

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir-explore: runs scenarios of the list, the stack and the pool, and protocols of the engine, through every
- * interleaving.
+ * weir-explore: runs scenarios of the list, the stack and the pool, and protocols of the engine, through
+ * every interleaving.
  *
- * A sweep makes scenarios of every combination of some operations; without arguments all of them run. `--bugs`
- * instead tries the explorer: counts the schedules of programs whose number is known, goes through litmus tests, and
- * looks for deliberate mistakes: each has to be found, and its schedule to fail again when replayed.
+ * A sweep makes scenarios of every combination of some operations; without arguments all of them run.
+ * `--bugs` instead tries the explorer: counts the schedules of programs whose number is known, goes through
+ * litmus tests, and looks for deliberate mistakes: each has to be found, and its schedule to fail again when
+ * replayed.
  */
 #include <stdlib.h>
 #include <string.h>

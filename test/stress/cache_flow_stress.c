@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/cache.h: producers on one CPU allocate, consumers on another free, through a bounded queue. What flows so must
- * come round: neither the objects out of the backend nor the magazines made may be more than can be in use at once,
- * however many have flowed. With one domain and with two; freed at once, and after a grace period.
+ * weir/cache.h: producers on one CPU allocate, consumers on another free, through a bounded queue. What flows
+ * so must come round: neither the objects out of the backend nor the magazines made may be more than can be
+ * in use at once, however many have flowed. With one domain and with two; freed at once, and after a grace
+ * period.
  */
 #include "stress_cache.h"
 
@@ -77,8 +78,8 @@ static void round_with(bool rcu, unsigned domains)
 
     after_grace = rcu;
     flowed = 0;
-    /* On two CPUs; in the depots, where each thread and the helper may put one more that saw room, or see too small a
-     * count, and decay puts spares; and one in the hands of each. */
+    /* On two CPUs; in the depots, where each thread and the helper may put one more that saw room, or see too
+     * small a count, and decay puts spares; and one in the hands of each. */
     size_t magazines = 2 * 2 + HIGH + 2 * 2 + 3 * (threads + 1);
     size_t objects = magazines * CAPACITY + QUEUE + threads * (HANDFUL + 1);
     if (rcu) { /* those that wait may have one object each, and two slots are open */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/cache.h: thousands of threads that come, allocate and free a little, and die; some leave objects to others.
- * Nothing is per thread, so nothing may be lost with one, and the magazines made are as many as can be in use at once.
+ * weir/cache.h: thousands of threads that come, allocate and free a little, and die; some leave objects to
+ * others. Nothing is per thread, so nothing may be lost with one, and the magazines made are as many as can
+ * be in use at once.
  */
 #include "stress_cache.h"
 
@@ -78,9 +79,9 @@ static void round_with(unsigned domains)
     struct weir__chunk_source source = one_by_one(&chunks);
     struct weir_cache_stats stats;
     size_t threads = stress.threads;
-    /* On each CPU loaded, spare and the one being filled for a grace period; in the depots, where each thread and the
-     * helper may put one more that saw room, or see too small a count, and decay puts spares; two in the hands of each;
-     * and what waits, one object in each. */
+    /* On each CPU loaded, spare and the one being filled for a grace period; in the depots, where each thread
+     * and the helper may put one more that saw room, or see too small a count, and decay puts spares; two in
+     * the hands of each; and what waits, one object in each. */
     size_t magazines = 3 * (size_t)nr_cpus + HIGH + 2 * (size_t)nr_cpus + 4 * (threads + 1) +
                        threads * BARRIER_EVERY * RCU_PER_LIFE;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/cache.h: CPUs that are taken away and come back. All threads leave a CPU, as they do when it is unplugged; what
- * it has left in its magazines is drained by others, in each of the ways there are, while they go on; then it is
- * empty, and stays so until it comes back. Thread 0 does that to the others.
+ * weir/cache.h: CPUs that are taken away and come back. All threads leave a CPU, as they do when it is
+ * unplugged; what it has left in its magazines is drained by others, in each of the ways there are, while
+ * they go on; then it is empty, and stays so until it comes back. Thread 0 does that to the others.
  */
 #include "stress_cache.h"
 

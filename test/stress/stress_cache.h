@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the stress programs of weir/cache.h share: a cache over a backend that counts every object, hands that take and
- * give, objects that are passed on, and what must hold when all is over.
+ * What the stress programs of weir/cache.h share: a cache over a backend that counts every object, hands that
+ * take and give, objects that are passed on, and what must hold when all is over.
  */
 #ifndef STRESS_CACHE_H
 #define STRESS_CACHE_H

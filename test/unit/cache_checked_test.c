@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checked builds (WEIR_CHECKED) of a cache with registered_users: who uses it and is no online reader is stopped by
- * SIGABRT, after one line that names the function and the source; who is, is not.
+ * Checked builds (WEIR_CHECKED) of a cache with registered_users: who uses it and is no online reader is
+ * stopped by SIGABRT, after one line that names the function and the source; who is, is not.
  */
 #include <signal.h>
 #include <urcu/urcu-qsbr.h>

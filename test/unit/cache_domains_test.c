@@ -163,7 +163,8 @@ Test(cache_domains, flow_above_the_depots_limits_takes_no_more_and_more_memory)
     check_flow(6 * CAPACITY, true, false);
 }
 
-/* The magazines that carried objects over are empty in the domain that took them, and are used in the other. */
+/* The magazines that carried objects over are empty in the domain that took them, and are used in the other.
+ * */
 Test(cache_domains, empty_magazines_are_found_in_another_domain_before_more_are_made)
 {
     if (!find_cpus())

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of weir/cache.h share: a cache over a backend that counts, and a hand that takes and gives objects. */
+/* What the tests of weir/cache.h share: a cache over a backend that counts, and a hand that takes and gives
+ * objects. */
 #ifndef CACHE_FIXTURE_H
 #define CACHE_FIXTURE_H
 
@@ -62,7 +63,8 @@ static inline void start(size_t high, bool open)
     create(&config, &(struct weir__cache_surroundings){NULL, NULL});
 }
 
-/* A topology with `domains` domains: the other CPU is in the second one, if there is, and all the rest in the first. */
+/* A topology with `domains` domains: the other CPU is in the second one, if there is, and all the rest in the
+ * first. */
 static inline const struct weir__topology *imitate(unsigned domains)
 {
     static struct weir__topology topology;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a cache says of itself: exact numbers for sequences worked out by hand, and both ways to print them. */
+/* What a cache says of itself: exact numbers for sequences worked out by hand, and both ways to print them.
+ * */
 #include "cache_fixture.h"
 
 #include <inttypes.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The depots on their own: what goes in comes out, from near before from far, and the limit follows the use. */
+/* The depots on their own: what goes in comes out, from near before from far, and the limit follows the use.
+ * */
 #include "depot.h"
 
 #include "weir_test.h"

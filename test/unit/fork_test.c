@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork() while other threads use caches: the child finds every object once, can use what there is, and gets an error and
- * not a hang for what there is not; the parent never notices.
+ * fork() while other threads use caches: the child finds every object once, can use what there is, and gets
+ * an error and not a hang for what there is not; the parent never notices.
  */
 #include "cache.h"
 #include "fixtures.h"
@@ -107,9 +107,10 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* What the copy of the backend says is lent is either out of the cache, with whatever thread had it, or in here: so
- * each object can be had at most once, and those that were out cannot be had at all. (A thread may have been between
- * taking an object and noting down that it has it: such an object is not to be had either.) */
+/* What the copy of the backend says is lent is either out of the cache, with whatever thread had it, or in
+ * here: so each object can be had at most once, and those that were out cannot be had at all. (A thread may
+ * have been between taking an object and noting down that it has it: such an object is not to be had either.)
+ * */
 static int take_everything(void)
 {
     size_t n = 0;
@@ -127,7 +128,8 @@ static int take_everything(void)
         seen[number] = true;
         n++;
     }
-    /* All but what waits for a grace period and what the workers have; some they may just have taken, or be giving. */
+    /* All but what waits for a grace period and what the workers have; some they may just have taken, or be
+     * giving. */
     struct weir_cache_stats stats;
     weir_cache_stats(cache, &stats);
     size_t gone = stats.waiting_objects + backend_owned(&backend);
