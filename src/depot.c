@@ -43,7 +43,8 @@ bool weir__depot_keep(struct weir__depots *depots, unsigned domain, struct weir_
     weir_pool_put(&depot->full, &magazine->node);
     /* A read-modify-write that changes nothing, like the one in weir__depots_watch() that stops watching: if
      * that comes later in the order of this word, it sees the magazine; if it came before, we see that. */
-    return weir_fetch_add_acq_rel(&depot->watched, 0u) == 0 && weir_xchg_acq_rel(&depot->watched, 1u) == 0;
+    return weir_fetch_add_acq_rel(&depot->watched, UINT64_C(0)) == 0 &&
+           weir_xchg_acq_rel(&depot->watched, UINT64_C(1)) == 0;
 }
 
 bool weir__depot_has_room(struct weir__depots *depots, unsigned domain)
@@ -62,7 +63,7 @@ static struct weir_magazine *get_from(struct weir__depot *depot)
         if (lacks(magazine) != 0)
             weir_fetch_sub_relaxed(&depot->missing, lacks(magazine));
         if (weir_load_relaxed(&depot->in_use) == 0)
-            weir_store_relaxed(&depot->in_use, 1u);
+            weir_store_relaxed(&depot->in_use, UINT64_C(1));
     }
     size_t left = weir_pool_count(&depot->full);
     if (left < weir_load_relaxed(&depot->low))
@@ -127,7 +128,7 @@ struct weir_stack_node *weir__depot_decay(struct weir__depots *depots, unsigned 
     size_t share = surplus / 100 * percent + (surplus % 100 * percent + 99) / 100;
     weir_store_relaxed(&depot->limit, limit - depots->base > share ? limit - share : depots->base);
     weir_store_relaxed(&depot->spilled, (size_t)0);
-    weir_store_relaxed(&depot->in_use, 0u);
+    weir_store_relaxed(&depot->in_use, UINT64_C(0));
     weir_store_relaxed(&depot->low, now > share ? now - share : 0);
     return now != 0 ? take(depot, share) : NULL;
 }
@@ -189,10 +190,10 @@ bool weir__depots_watch(struct weir__depots *depots)
         if (weir_load_relaxed(&depot->watched) == 0) /* relaxed: as above */
             continue;
         if (settled(depots, depot)) {
-            weir_xchg_acq_rel(&depot->watched, 0u); /* see weir__depot_keep() */
+            weir_xchg_acq_rel(&depot->watched, UINT64_C(0)); /* see weir__depot_keep() */
             if (settled(depots, depot))
                 continue;
-            weir_xchg_acq_rel(&depot->watched, 1u);
+            weir_xchg_acq_rel(&depot->watched, UINT64_C(1));
         }
         any = true;
     }

@@ -31,8 +31,8 @@ struct weir__depot {
     size_t limit;
     size_t low;
     size_t spilled;   /* since the last decay, and not yet missed */
-    uint32_t in_use;  /* something was taken since then */
-    uint32_t watched; /* whoever decays knows that there is something to decay */
+    uint64_t in_use;  /* something was taken since then */
+    uint64_t watched; /* whoever decays knows that there is something to decay */
     uint64_t raised;  /* times the limit rose: a statistic */
 } WEIR_ALIGNED(WEIR_LINE_PAIR);
 

@@ -114,7 +114,7 @@ static void run_watch(void *arg, unsigned thread)
     } else if (blind) {
         interested = weir_pool_count(&depot.full) != 0;
         if (!interested)
-            weir_xchg_acq_rel(&depot.watched, 0u);
+            weir_xchg_acq_rel(&depot.watched, UINT64_C(0));
     } else {
         interested = weir__depots_watch(&depots);
     }
