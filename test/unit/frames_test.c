@@ -22,6 +22,7 @@ static void start(size_t areas, size_t frame_bytes)
     cr_assert_eq(weir_percpu_init(), 0);
     cr_assert_eq(weir__frames_init(&frames, areas * AREA * frame_bytes, frame_bytes), 0);
     cr_assert_eq(frames.frames, areas * AREA);
+    cr_assert_leq(frames.frames, (size_t)MOST);
     memset(out, 0, sizeof out);
 }
 
@@ -313,7 +314,7 @@ Test(frames, frames_freed_near_home_come_before_untouched_areas)
 {
     void *near_home[AREA];
     size_t n = 0;
-    start(16, 4096);
+    start(8, 4096);
     size_t home = frames.cpus[weir_percpu_cpu()].home;
     cr_assert_eq(take(3 * AREA, got), 3u * AREA);
     for (size_t i = 0; i < 3 * AREA; i++)
