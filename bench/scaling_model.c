@@ -44,7 +44,7 @@ static double mean_distance_beyond(const struct distances *distances, unsigned d
     return (all - mean_distance(distances, domain_cpus) * (domain_cpus - 1)) / (cpus - domain_cpus);
 }
 
-/* The fork gate's lines are shared by CPUs whose numbers are multiples of 64 apart: few, so not a queue. */
+/* The fork gate's lines are shared by CPUs whose numbers are multiples of gate_lines apart: few, so not a queue. */
 static double gate_delay(const struct model *model, unsigned cpus)
 {
     unsigned lines = model->gate_lines;

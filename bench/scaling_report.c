@@ -306,7 +306,7 @@ static void print_model(struct paper *paper, const struct scaling_results *resul
     note(
         paper,
         "Far: each object is freed in another cache's domain than it was allocated in; otherwise in the same "
-        "one. No gate: as if each CPU had a line of the fork gate to itself; there are 64 of them.");
+        "one. No gate: as if each CPU had a line of the fork gate to itself, as up to 512 have.");
 }
 
 static void machine_line(char line[400], const struct machine *machine)
