@@ -464,7 +464,7 @@ void weir__cache_free_rcu_slow(struct weir_cache *cache, void *object)
 {
     if (weir__percpu_put_locked(cache->paths.rcu, object) || !weir__enter())
         return;
-    bool added = weir__deferred_add_slow(&cache->deferred, object);
+    bool added = weir__deferred_add_slow(&cache->deferred, 1, &object) != 0;
     weir__leave();
     if (added)
         return;

@@ -6,8 +6,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* A cookie that no grace period has (those are even): the magazine may still be in a slot. */
+/* A cookie that no grace period has (those are even): the magazine may still be in a slot; there is none. */
 #define OPEN UINT64_C(1)
 
 /* Magazines reclaimed by whoever adds one: two, so that a backlog shrinks. */
@@ -24,13 +25,70 @@
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
 
-/* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
-static void seal(struct weir__deferred *deferred, unsigned nr, struct weir_magazine *magazine)
+/* --- how much is pending. Relaxed, all of it: counts; nothing is read because of them --- */
+
+static size_t bytes_of(const struct weir__deferred_limit *limit, size_t n, void *const objects[])
 {
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += limit->size_of(objects[i]);
+    return bytes;
+}
+
+void weir__deferred_charge(struct weir__deferred *deferred, size_t n, void *const objects[])
+{
+    struct weir__deferred_limit *limit = deferred->limit;
+    weir_fetch_add_relaxed(&limit->objects, n);
+    if (limit->size_of != NULL)
+        weir_fetch_add_relaxed(&limit->bytes, bytes_of(limit, n, objects));
+}
+
+void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, void *const objects[])
+{
+    struct weir__deferred_limit *limit = deferred->limit;
+    weir_fetch_sub_relaxed(&limit->objects, n);
+    if (limit->size_of != NULL)
+        weir_fetch_sub_relaxed(&limit->bytes, bytes_of(limit, n, objects));
+}
+
+/* Makes room for a magazine that is about to be installed; false if the limit does not allow it. */
+static bool admit(struct weir__deferred *deferred)
+{
+    struct weir__deferred_limit *limit = deferred->limit;
+    size_t n = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
+    if (limit == NULL)
+        return true;
+    if (weir_load_relaxed(&limit->bytes) >= limit->most_bytes)
+        return false;
+    if (weir_fetch_add_relaxed(&limit->objects, n) + n <= limit->most_objects)
+        return true;
+    weir_fetch_sub_relaxed(&limit->objects, n);
+    return false;
+}
+
+/* It is not, or not with as many objects as fit. */
+static void give_up_room(struct weir__deferred *deferred, size_t n)
+{
+    if (deferred->limit != NULL && n != 0)
+        weir_fetch_sub_relaxed(&deferred->limit->objects, n);
+}
+
+/* --- magazines and their queues --- */
+
+/* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
+static weir_grace_cookie seal(struct weir__deferred *deferred, unsigned nr, struct weir_magazine *magazine)
+{
+    void **objects = weir_magazine_objects(magazine);
+    weir__handed_over(deferred->handed, magazine);
+    give_up_room(deferred, magazine->capacity - magazine->count);
+    if (deferred->limit != NULL && deferred->limit->size_of != NULL)
+        weir_fetch_add_relaxed(&deferred->limit->bytes, bytes_of(deferred->limit, magazine->count, objects));
     /* Relaxed: a statistic. Before the stamp, so that who reads `objects` first never sees fewer here. */
     weir_fetch_add_relaxed(&deferred->cpus[nr].sealed, (uint64_t)magazine->count);
+    weir_grace_cookie cookie = weir_grace_start(deferred->grace);
     /* Release: pairs with the acquire in ready(); what is in the magazine comes with it. */
-    weir_store_release(&magazine->cookie, weir_grace_start(deferred->grace).value);
+    weir_store_release(&magazine->cookie, cookie.value);
+    return cookie;
 }
 
 static bool ready(const struct weir__deferred *deferred, const struct weir_magazine *magazine)
@@ -71,6 +129,9 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
         /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag
          * writes it. */
         weir_store_release(&cpu->objects, cpu->objects + magazine->count);
+        if (deferred->limit != NULL)
+            weir__deferred_discharge(deferred, magazine->count, weir_magazine_objects(magazine));
+        weir__handed_back(deferred->handed, magazine);
         deferred->reclaim(deferred->arg, magazine);
         done++;
         /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
@@ -96,19 +157,45 @@ bool weir__deferred_reap_any(struct weir__deferred *deferred)
     return false;
 }
 
-bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
+/* A magazine to be installed, with room made for it; NULL if there is none, or no room. */
+static struct weir_magazine *get_fresh(struct weir__deferred *deferred, unsigned nr)
 {
-    if (weir__percpu_put_locked(&deferred->cpus[0].slot, object)) /* the fast path in WEIR_PERCPU_LOCK */
-        return true;
+    if (!admit(deferred))
+        return NULL;
+    struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, nr, true);
+    if (fresh == NULL)
+        give_up_room(deferred, WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes));
+    return fresh;
+}
+
+/* There is none to take the place of the magazine in our slot: seals that one, so that its time comes. */
+static void retire(struct weir__deferred *deferred, unsigned nr)
+{
+    struct weir_magazine *old;
+    if (weir_percpu_count(&deferred->cpus[0].slot, nr) != 0 &&
+        weir_percpu_exchange(&deferred->cpus[0].slot, &weir_percpu_none, &old) && old != &weir_percpu_none)
+        seal(deferred, nr, old);
+}
+
+size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *const objects[])
+{
+    if (weir__percpu_put_locked(&deferred->cpus[0].slot,
+                                objects[n - 1])) /* the fast path in WEIR_PERCPU_LOCK */
+        return 1;
     unsigned nr = weir_percpu_cpu();
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
-    struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, nr, true), *old;
+    struct weir_magazine *fresh = get_fresh(deferred, nr), *old;
 
-    if (fresh == NULL && weir__deferred_reap(deferred, nr, REAP_PER_ADD) != 0)
-        fresh = weir__blocks_get(deferred->blocks, nr, true);
-    if (fresh == NULL)
-        return false;
-    weir_magazine_put(fresh, object);
+    if (fresh == NULL) {
+        retire(deferred, nr);
+        if (weir__deferred_reap(deferred, nr, REAP_PER_ADD) != 0)
+            fresh = get_fresh(deferred, nr);
+        if (fresh == NULL)
+            return 0;
+    }
+    size_t added = n < fresh->capacity ? n : fresh->capacity;
+    memcpy(weir_magazine_objects(fresh), objects + (n - added), added * sizeof objects[0]);
+    weir__magazine_set_count(fresh, (uint32_t)added);
     weir_store_relaxed(&fresh->cookie, OPEN); /* relaxed: released by the add */
 
     /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the
@@ -124,7 +211,7 @@ bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object)
     weir__deferred_reap(deferred, nr, REAP_PER_ADD);
     if (weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog)
         sched_yield();
-    return true;
+    return added;
 }
 
 /* Takes a CPU's magazine out of its slot; NULL if there is none. Waits for the slot's holder to let go of
@@ -137,7 +224,7 @@ static struct weir_magazine *detach(struct weir__deferred *deferred, unsigned nr
     return magazine != &weir_percpu_none ? magazine : NULL;
 }
 
-/* Has nothing been installed since the last time this was asked? Only the helper thread asks. */
+/* Only sweeps ask these two, one at a time. Has nothing been installed since the last time? */
 static bool has_been_idle(struct weir__deferred_cpu *cpu)
 {
     uint64_t before = cpu->swept;
@@ -145,24 +232,36 @@ static bool has_been_idle(struct weir__deferred_cpu *cpu)
     return cpu->swept == before;
 }
 
-/* Empties the slots of the CPUs from `from` to below `to`; with `idle_only`, of those where nothing was
- * installed since the last time. */
-static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, bool idle_only)
+/* Is what the last sweep took from there still waiting? Then another one waits until it is: a reader that is
+ * stuck must not make the half-empty magazines of idle CPUs more and more. */
+static bool still_waits(const struct weir__deferred *deferred, const struct weir__deferred_cpu *cpu)
+{
+    return cpu->swept_cookie.value != OPEN && !weir_grace_poll(deferred->grace, cpu->swept_cookie);
+}
+
+/* Empties the slots of the CPUs from `from` to below `to`; `sweep`: only of those that have been idle. */
+static void flush(struct weir__deferred *deferred, unsigned from, unsigned to, bool sweep)
 {
     struct weir_magazine *taken[FLUSH_AT_ONCE];
+    unsigned of[FLUSH_AT_ONCE];
     while (from < to) {
         unsigned n = 0;
         for (; from < to && n < FLUSH_AT_ONCE; from++) {
-            if (idle_only && !has_been_idle(&deferred->cpus[from]))
+            struct weir__deferred_cpu *cpu = &deferred->cpus[from];
+            if (sweep && (!has_been_idle(cpu) || still_waits(deferred, cpu)))
                 continue;
+            of[n] = from;
             taken[n] = detach(deferred, from);
             if (taken[n] != NULL)
                 n++;
         }
         if (n != 0)
             weir_percpu_settle();
-        while (n != 0)
-            seal(deferred, weir_percpu_cpu(), taken[--n]);
+        while (n-- != 0) {
+            weir_grace_cookie cookie = seal(deferred, weir_percpu_cpu(), taken[n]);
+            if (sweep)
+                deferred->cpus[of[n]].swept_cookie = cookie;
+        }
     }
 }
 
@@ -243,7 +342,7 @@ static unsigned wish(struct weir__grace_client *client)
     struct weir__deferred *deferred = of_client(client);
     bool pending = weir__deferred_pending(deferred) != 0 ||
                    (deferred->also_pending != NULL && deferred->also_pending(deferred->arg));
-    return pending ? WEIR_SWEEP_MILLISECONDS : 0;
+    return pending ? deferred->interval : 0;
 }
 
 /* On the helper thread: CPUs where nothing has been installed since the last sweep are emptied and reaped;
@@ -271,6 +370,10 @@ int weir__deferred_init(struct weir__deferred *deferred)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
     deferred->backlog = BACKLOG_OBJECTS / WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes) + 2;
+    if (deferred->interval == 0)
+        deferred->interval = WEIR_SWEEP_MILLISECONDS;
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)
+        deferred->cpus[nr].swept_cookie.value = OPEN;
     deferred->client = (struct weir__grace_client){.wish = wish, .sweep = sweep};
     weir__grace_register(deferred->grace, &deferred->client);
     weir__guarded_register(&deferred->guarded, &deferred->cpus[0].slot);

@@ -29,6 +29,7 @@
 #include "blocks.h"
 #include "fork.h"
 #include "grace.h"
+#include "handed.h"
 #include "weir/percpu.h"
 
 struct weir__deferred_cpu {
@@ -40,9 +41,24 @@ struct weir__deferred_cpu {
     uint64_t reclaimed;                /* magazines that left */
     uint64_t objects;                  /* objects in them */
     uint64_t sealed;                   /* objects in magazines that were sealed here; outside the flag */
-    uint64_t swept;                    /* `installed` at the last sweep; only the helper thread uses it */
+    uint64_t swept;                    /* `installed` at the last sweep; only sweeps use it, as the next */
+    weir_grace_cookie swept_cookie;    /* of the magazine that a sweep last took out of the slot */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
+
+/*
+ * How much may be pending. Objects are counted a magazine at a time: all that fit when it is installed, what
+ * is in it when it is sealed, none when it is reclaimed. So `objects` is never less than what is pending, and
+ * more by no more than what still fits into the magazines in the slots. Bytes are counted when a magazine is
+ * sealed: what is in the slots comes on top.
+ */
+struct weir__deferred_limit {
+    size_t most_objects;
+    size_t most_bytes;               /* SIZE_MAX: they are not counted */
+    size_t (*size_of)(void *object); /* NULL: likewise */
+    size_t objects WEIR_ALIGNED(WEIR_LINE_PAIR);
+    size_t bytes;
+};
 
 struct weir__deferred {
     struct weir__deferred_cpu *cpus;
@@ -55,20 +71,29 @@ struct weir__deferred {
      * nothing. */
     void (*also_sweep)(void *arg);
     bool (*also_pending)(void *arg);
+    struct weir__deferred_limit *limit; /* NULL: none */
+    struct weir__handed *handed;        /* NULL: nobody looks for what is handed over twice */
+    unsigned interval;                  /* milliseconds between sweeps; 0: WEIR_SWEEP_MILLISECONDS */
     struct weir__grace_client client;
     struct weir__guarded guarded;
     size_t backlog; /* magazines pending on a CPU at which adding one yields */
 };
 
-/* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` to `also_pending` are filled in by the
- * caller before. */
+/* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` to `interval` are filled in by the caller
+ * before. */
 int weir__deferred_init(struct weir__deferred *deferred);
 /* Everything must have been reclaimed (barrier), and nobody be using it. */
 void weir__deferred_destroy(struct weir__deferred *deferred);
 
-/* When the inline fast path found no room: installs another magazine and seals the one that was there. False
- * if there is no magazine to be had: the object is still the caller's. */
-bool weir__deferred_add_slow(struct weir__deferred *deferred, void *object);
+/* When the inline fast path found no room for the last of `n` objects, at least one: installs another
+ * magazine with as many of the last ones as fit, and seals the one that was there. How many that were: none
+ * if there is no magazine to be had, or if the limit is reached; the others are still the caller's. */
+size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *const objects[]);
+
+/* Counts objects that are pending elsewhere, or does so no longer; whether the limit allows it is not
+ * asked. */
+void weir__deferred_charge(struct weir__deferred *deferred, size_t n, void *const objects[]);
+void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, void *const objects[]);
 
 /* Reclaims up to `budget` magazines of one CPU whose time has come; how many. */
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned cpu, size_t budget);

@@ -4,7 +4,10 @@
 #include "free_rcu.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "deferred.h"
 
@@ -26,19 +29,37 @@ struct weir_reclaimer {
     struct weir__reclaimer_paths paths; /* first: the inline functions read it */
     struct weir_reclaimer_config config;
     struct weir_grace *grace;
-    size_t pending_limit;               /* magazines per CPU */
     uint64_t waits, throttled, refused; /* statistics */
     struct weir__blocks blocks;
     struct chain chain;
     struct weir__deferred deferred;
+    struct weir__deferred_limit limit;
 };
+
+/* Objects that are freed together, from a chain; of a chain, at most as many by whoever hands one over. */
+#define CHAIN_BATCH 64
+
+/* Checked builds: readers that still look at what free() is given find nonsense. Other free functions may
+ * have to look at it themselves. */
+static void poison(const struct weir_reclaimer *reclaimer, size_t n, void *const objects[])
+{
+#ifdef WEIR_CHECKED
+    for (size_t i = 0; reclaimer->config.free_one == free && i < n; i++)
+        memset(objects[i], WEIR_RECLAIMER_POISON, malloc_usable_size(objects[i]));
+#else
+    (void)reclaimer, (void)n, (void)objects;
+#endif
+}
 
 static void free_array(struct weir_reclaimer *reclaimer, size_t n, void *objects[])
 {
+    if (n == 0)
+        return;
     if (reclaimer->config.free_bulk != NULL) {
         reclaimer->config.free_bulk(reclaimer->config.arg, n, objects);
         return;
     }
+    poison(reclaimer, n, objects);
     for (size_t i = 0; i < n; i++)
         reclaimer->config.free_one(objects[i]);
 }
@@ -52,40 +73,69 @@ static void reclaim(void *arg, struct weir_magazine *magazine)
 
 /* --- the chain --- */
 
+static void chain_reap(struct weir_reclaimer *reclaimer, size_t budget);
+
 static void chain_add(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
+    if (!weir__handed_over_one(reclaimer->deferred.handed, object))
+        return;
+    weir__deferred_charge(&reclaimer->deferred, 1, &object);
     head->object = object;
     /* Before the add, so that barrier, which reads it, never misses one that is on the list. Relaxed: the add
      * releases it. */
-    weir_fetch_add_relaxed(&reclaimer->chain.added, UINT64_C(1));
+    uint64_t before = weir_fetch_add_relaxed(&reclaimer->chain.added, UINT64_C(1));
     weir_llist_add(&head->link, &reclaimer->chain.incoming);
     weir__grace_kick(reclaimer->grace);
+    if (before % CHAIN_BATCH == CHAIN_BATCH - 1)
+        chain_reap(reclaimer, 2 * CHAIN_BATCH); /* more than came, so that a backlog shrinks */
 }
 
-/* Frees the generation that waits if its time has come, and lets the next one begin to wait. */
-static void chain_reap(struct weir_reclaimer *reclaimer)
+/* Takes up to `n` objects off the generation that waits, whose time has come; how many. */
+static size_t chain_take(struct chain *chain, size_t n, void *objects[])
+{
+    size_t taken = 0;
+    for (; taken < n && chain->waiting != NULL; taken++) {
+        struct weir_rcu_head *head = weir_llist_entry(chain->waiting, struct weir_rcu_head, link);
+        chain->waiting = weir_llist_next(chain->waiting);
+        objects[taken] = head->object;
+    }
+    return taken;
+}
+
+/* Frees objects taken off it; how many there are left of them, checked builds. */
+static void chain_free(struct weir_reclaimer *reclaimer, size_t n, void *objects[])
+{
+    size_t left = 0;
+    weir__deferred_discharge(&reclaimer->deferred, n, objects);
+    for (size_t i = 0; i < n; i++)
+        if (weir__handed_back_one(reclaimer->deferred.handed, objects[i]))
+            objects[left++] = objects[i];
+    free_array(reclaimer, left, objects);
+}
+
+/* Frees up to `budget` objects of the generation that waits, if its time has come, and lets the next one
+ * begin to wait after the last of them. */
+static void chain_reap(struct weir_reclaimer *reclaimer, size_t budget)
 {
     struct chain *chain = &reclaimer->chain;
-    uint64_t freed = 0;
+    void *objects[CHAIN_BATCH];
+    size_t n;
 
     /* Acquire: pairs with the release below. */
-    if (weir_xchg_acquire(&chain->reaping, 1u) != 0)
+    if (weir_load_relaxed(&chain->reaping) != 0 || weir_xchg_acquire(&chain->reaping, 1u) != 0)
         return;
-    if (chain->waiting != NULL && weir_grace_poll(reclaimer->grace, chain->cookie)) {
-        weir_llist_for_each_entry_safe(head, next, chain->waiting, struct weir_rcu_head, link) {
-            void *object = head->object;
-            free_array(reclaimer, 1, &object);
-            freed++;
-        }
-        chain->waiting = NULL;
+    while (budget != 0 && chain->waiting != NULL && weir_grace_poll(reclaimer->grace, chain->cookie)) {
+        n = chain_take(chain, budget < CHAIN_BATCH ? budget : CHAIN_BATCH, objects);
+        chain_free(reclaimer, n, objects);
+        budget -= n;
+        /* Release: pairs with the acquire in barrier. */
+        weir_store_release(&chain->freed, chain->freed + n);
     }
     if (chain->waiting == NULL) {
         chain->waiting = weir_llist_del_all(&chain->incoming);
         if (chain->waiting != NULL)
             chain->cookie = weir_grace_start(reclaimer->grace);
     }
-    /* Release: pairs with the acquire in barrier. */
-    weir_store_release(&chain->freed, chain->freed + freed);
     weir_store_release(&chain->reaping, 0u);
 }
 
@@ -102,7 +152,7 @@ static int chain_barrier(struct weir_reclaimer *reclaimer)
     for (;;) {
         if (!weir__enter())
             return -EOWNERDEAD;
-        chain_reap(reclaimer); /* frees, or lets it begin to wait */
+        chain_reap(reclaimer, SIZE_MAX); /* frees, or lets it begin to wait */
         weir__leave();
         /* Acquire: pairs with the release in chain_reap(). */
         if ((int64_t)(weir_load_acquire(&reclaimer->chain.freed) - target) >= 0)
@@ -113,10 +163,10 @@ static int chain_barrier(struct weir_reclaimer *reclaimer)
     }
 }
 
-/* Both on the helper thread. */
+/* Both in sweeps. */
 static void sweep_chain(void *arg)
 {
-    chain_reap(arg);
+    chain_reap(arg, SIZE_MAX);
 }
 
 static bool chain_is_pending(void *arg)
@@ -133,61 +183,126 @@ void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct 
 {
     if (!weir__enter())
         return;
-    if (!weir__deferred_add_slow(&reclaimer->deferred, object))
+    if (weir__deferred_add_slow(&reclaimer->deferred, 1, &object) == 0)
         chain_add(reclaimer, object, head);
     weir__leave();
 }
 
-static bool over_limit(struct weir_reclaimer *reclaimer, unsigned cpu)
+static bool over_limit(const struct weir_reclaimer *reclaimer)
 {
-    return weir__deferred_pending_cpu(&reclaimer->deferred, cpu) >= reclaimer->pending_limit;
+    /* Relaxed: counts, which may change at any time. */
+    const struct weir__deferred_limit *limit = &reclaimer->limit;
+    return weir_load_relaxed(&limit->objects) + reclaimer->config.capacity > limit->most_objects ||
+           weir_load_relaxed(&limit->bytes) >= limit->most_bytes;
 }
 
-/* Waits for a grace period; 0, or as weir_grace_wait(). */
-static int wait_for_readers(struct weir_reclaimer *reclaimer)
+/* Copies into the magazine in the slot, then into others, what there is room and memory for; how many, the
+ * last ones. */
+static size_t add(struct weir_reclaimer *reclaimer, size_t n, void *const objects[])
 {
-    return weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+    size_t left = n, added;
+    do {
+        left -= weir_percpu_put_n(reclaimer->paths.slots, left, objects);
+        added = left != 0 ? weir__deferred_add_slow(&reclaimer->deferred, left, objects) : 0;
+        left -= added;
+    } while (added != 0 && left != 0);
+    return n - left;
+}
+
+/* Waits for a grace period, and frees `n` objects that were handed over before: 0, or as
+ * weir_grace_wait(). */
+static int wait_and_free(struct weir_reclaimer *reclaimer, size_t n, void *const objects[])
+{
+    int error = weir_grace_wait(reclaimer->grace, weir_grace_start(reclaimer->grace));
+    if (error != 0)
+        return error;
+    weir_fetch_add_relaxed(&reclaimer->waits, (uint64_t)n); /* relaxed: a statistic */
+    while (n != 0) {
+        void *batch[CHAIN_BATCH];
+        size_t some = n < CHAIN_BATCH ? n : CHAIN_BATCH, left = 0;
+        n -= some;
+        for (size_t i = 0; i < some; i++)
+            if (weir__handed_over_one(reclaimer->deferred.handed, objects[n + i]) &&
+                weir__handed_back_one(reclaimer->deferred.handed, objects[n + i]))
+                batch[left++] = objects[n + i];
+        free_array(reclaimer, left, batch);
+    }
+    return 0;
+}
+
+/* Does the policy say no to objects for which there was no room? If not, does what it says before waiting. */
+static bool refuses(struct weir_reclaimer *reclaimer, size_t n)
+{
+    if (!over_limit(reclaimer))
+        return false;                                           /* it was memory */
+    weir_fetch_add_relaxed(&reclaimer->throttled, UINT64_C(1)); /* relaxed, both: statistics */
+    if (reclaimer->config.policy == WEIR_PENDING_HELP) {
+        weir__deferred_flush(&reclaimer->deferred);
+        weir__deferred_reap_all(&reclaimer->deferred);
+        chain_reap(reclaimer, SIZE_MAX);
+    }
+    if (reclaimer->config.policy != WEIR_PENDING_REFUSE)
+        return false;
+    weir_fetch_add_relaxed(&reclaimer->refused, (uint64_t)n);
+    return true;
+}
+
+/* 0: all were taken. Or what is the matter with the first *left ones. */
+static int add_or_wait(struct weir_reclaimer *reclaimer, size_t *left, void *const objects[])
+{
+    if (!weir__enter())
+        return -EOWNERDEAD;
+    *left -= add(reclaimer, *left, objects);
+    bool refused = *left != 0 && refuses(reclaimer, *left);
+    if (*left != 0 && !refused && reclaimer->config.policy == WEIR_PENDING_HELP)
+        *left -= add(reclaimer, *left, objects); /* there may be room now */
+    weir__leave();
+    if (*left == 0)
+        return 0;
+    if (refused)
+        return -EAGAIN;
+    int error = wait_and_free(reclaimer, *left, objects);
+    if (error != 0)
+        return error;
+    *left = 0;
+    if (weir__enter()) { /* the grace period was others', too: makes room */
+        weir__deferred_reap(&reclaimer->deferred, weir_percpu_cpu(), SIZE_MAX);
+        weir__leave();
+    }
+    return 0;
 }
 
 int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *object)
 {
-    if (weir__percpu_put_locked(reclaimer->paths.slots, object)) /* the fast path in WEIR_PERCPU_LOCK */
-        return 0;
-    unsigned cpu = weir_percpu_cpu();
-    int error = 0;
-    if (over_limit(reclaimer, cpu)) {
-        weir_fetch_add_relaxed(&reclaimer->throttled, UINT64_C(1));
-        error = wait_for_readers(reclaimer);
-    }
-    if (!weir__enter())
-        return -EOWNERDEAD;
-    if (over_limit(reclaimer, cpu) && error == 0)
-        weir__deferred_reap(&reclaimer->deferred, cpu, SIZE_MAX);
-    bool added = weir__deferred_add_slow(&reclaimer->deferred, object);
+    size_t left = 1;
+    return add_or_wait(reclaimer, &left, &object);
+}
+
+size_t weir_free_rcu_bulk_mightsleep(struct weir_reclaimer *reclaimer, size_t n, void *const objects[])
+{
+    size_t left = n - weir_percpu_put_n(reclaimer->paths.slots, n, objects);
+    if (left != 0)
+        add_or_wait(reclaimer, &left, objects);
+    return n - left;
+}
+
+size_t weir_free_rcu_bulk_try(struct weir_reclaimer *reclaimer, size_t n, void *const objects[])
+{
+    size_t left = n - weir_percpu_put_n(reclaimer->paths.slots, n, objects);
+    if (left == 0 || !weir__enter())
+        return n - left;
+    left -= add(reclaimer, left, objects);
+    if (left != 0 && weir__deferred_reap(&reclaimer->deferred, weir_percpu_cpu(), SIZE_MAX) != 0)
+        left -= add(reclaimer, left, objects);
     weir__leave();
-    if (added)
-        return 0;
-    weir_fetch_add_relaxed(&reclaimer->waits, UINT64_C(1));
-    error = wait_for_readers(reclaimer);
-    if (error == 0)
-        free_array(reclaimer, 1, &object);
-    return error;
+    if (left != 0)
+        weir_fetch_add_relaxed(&reclaimer->refused, (uint64_t)left); /* relaxed: a statistic */
+    return n - left;
 }
 
 bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object)
 {
-    if (weir__percpu_put_locked(reclaimer->paths.slots, object))
-        return true;
-    if (!weir__enter())
-        return false;
-    unsigned cpu = weir_percpu_cpu();
-    if (over_limit(reclaimer, cpu))
-        weir__deferred_reap(&reclaimer->deferred, cpu, SIZE_MAX);
-    bool added = !over_limit(reclaimer, cpu) && weir__deferred_add_slow(&reclaimer->deferred, object);
-    weir__leave();
-    if (!added)
-        weir_fetch_add_relaxed(&reclaimer->refused, UINT64_C(1));
-    return added;
+    return weir_free_rcu_bulk_try(reclaimer, 1, &object) != 0;
 }
 
 int weir_free_rcu_barrier(struct weir_reclaimer *reclaimer)
@@ -196,12 +311,21 @@ int weir_free_rcu_barrier(struct weir_reclaimer *reclaimer)
     return error != 0 ? error : weir__deferred_barrier(&reclaimer->deferred);
 }
 
+void weir_free_rcu_flush(struct weir_reclaimer *reclaimer)
+{
+    if (!weir__enter())
+        return;
+    weir__deferred_flush(&reclaimer->deferred);
+    chain_reap(reclaimer, CHAIN_BATCH);
+    weir__leave();
+}
+
 size_t weir_reclaimer_poll(struct weir_reclaimer *reclaimer)
 {
     if (!weir__enter())
         return 0;
     if (chain_pending(reclaimer) != 0)
-        chain_reap(reclaimer);
+        chain_reap(reclaimer, SIZE_MAX);
     size_t reaped = weir__deferred_reap_all(&reclaimer->deferred);
     weir__leave();
     return reaped;
@@ -213,73 +337,131 @@ void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir_reclaime
     weir__deferred_stats(&reclaimer->deferred, &deferred);
     *stats = (struct weir_reclaimer_stats){.waiting = deferred.magazines, .freed = deferred.reclaimed};
     stats->chained = (size_t)chain_pending(reclaimer);
+    stats->pending = deferred.objects + stats->chained;
+    stats->pending_bytes = weir_load_relaxed(&reclaimer->limit.bytes);
     stats->chain_total = weir_load_relaxed(&reclaimer->chain.added);
     stats->freed += weir_load_relaxed(&reclaimer->chain.freed);
     stats->waits = weir_load_relaxed(&reclaimer->waits);
     stats->freed += stats->waits; /* one object each */
     stats->throttled = weir_load_relaxed(&reclaimer->throttled);
     stats->refused = weir_load_relaxed(&reclaimer->refused);
+    stats->twice = weir__handed_twice(reclaimer->deferred.handed);
     stats->periods = weir_grace_periods(reclaimer->grace);
     weir__blocks_stats(&reclaimer->blocks, &stats->blocks);
 }
 
 /* --- making and unmaking --- */
 
+static size_t cpus_on_line(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (size_t)online : 1;
+}
+
+const char *weir_reclaimer_config_error(const struct weir_reclaimer_config *config)
+{
+    if (config == NULL)
+        return NULL;
+    if (config->capacity > WEIR_RECLAIMER_CAPACITY_MAX)
+        return "capacity: at most 65536 pointers";
+    if (config->max_pending > SIZE_MAX / 2)
+        return "max_pending: at most half of SIZE_MAX objects";
+    if (config->max_pending != 0 && config->max_pending < config->capacity)
+        return "max_pending: at least `capacity` objects, or 0 for the default";
+    if (config->max_pending_bytes != 0 && config->size_of == NULL &&
+        (config->free_bulk != NULL || (config->free_one != NULL && config->free_one != free)))
+        return "max_pending_bytes: with a free function of your own it needs size_of";
+    if ((unsigned)config->policy > WEIR_PENDING_REFUSE)
+        return "policy: WEIR_PENDING_WAIT, WEIR_PENDING_HELP or WEIR_PENDING_REFUSE";
+    if (config->reserve > WEIR_RECLAIMER_RESERVE_MAX)
+        return "reserve: at most 1024 magazines for each CPU";
+    return NULL;
+}
+
+static size_t usable_size(void *object)
+{
+    return malloc_usable_size(object);
+}
+
+/* A configuration with every default put in. */
+static struct weir_reclaimer_config complete(const struct weir_reclaimer_config *given)
+{
+    struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
+    size_t cpus = cpus_on_line();
+    if (given != NULL)
+        config = *given;
+    if (config.free_one == NULL)
+        config.free_one = free;
+    if (config.name == NULL)
+        config.name = "reclaimer";
+    if (config.capacity == 0) {
+        config.capacity = WEIR_RECLAIMER_CAPACITY_DEFAULT;
+        if (config.max_pending != 0 && config.capacity > config.max_pending / (2 * cpus))
+            config.capacity = config.max_pending / (2 * cpus) + (config.max_pending < 2 * cpus);
+    }
+    if (config.max_pending == 0)
+        config.max_pending = WEIR_RECLAIMER_PENDING_DEFAULT * config.capacity * cpus;
+    if (config.flush_milliseconds == 0)
+        config.flush_milliseconds = WEIR_RECLAIMER_FLUSH_DEFAULT;
+    return config;
+}
+
 static void destroy_parts(struct weir_reclaimer *reclaimer)
 {
+    weir__handed_destroy(reclaimer->deferred.handed);
     weir_grace_put(reclaimer->grace);
     weir__blocks_destroy(&reclaimer->blocks);
     free(reclaimer);
 }
 
-int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_reclaimer_config *given,
-                           const struct weir__chunk_source *chunks)
+/* The parts that can fail, in order; what was made before a failure is unmade by destroy_parts(). */
+static int create_parts(struct weir_reclaimer *reclaimer, const struct weir__chunk_source *chunks)
 {
-    struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
-    int error;
-
-    *result = NULL;
-    if (given != NULL)
-        config = *given;
-    if (config.capacity > WEIR_RECLAIMER_CAPACITY_MAX)
-        return -EINVAL;
-    if (config.free_one == NULL)
-        config.free_one = free;
-    if (config.capacity == 0)
-        config.capacity = WEIR_RECLAIMER_CAPACITY_DEFAULT;
-    if (config.max_pending == 0)
-        config.max_pending = WEIR_RECLAIMER_PENDING_DEFAULT * config.capacity;
-
-    struct weir_reclaimer *reclaimer = aligned_alloc(WEIR_LINE_PAIR, sizeof *reclaimer);
-    if (reclaimer == NULL)
-        return -ENOMEM;
-    *reclaimer = (struct weir_reclaimer){.config = config};
-    /* The magazine being filled is pending too: at least two, or nothing would ever fit. */
-    reclaimer->pending_limit = (config.max_pending + config.capacity - 1) / config.capacity;
-    if (reclaimer->pending_limit < 2)
-        reclaimer->pending_limit = 2;
-    if ((error = weir__blocks_init(&reclaimer->blocks, config.capacity, chunks, NULL)) != 0)
-        goto fail;
-    if (config.grace != NULL)
-        weir__grace_get(config.grace);
-    else if ((error = weir_grace_qsbr(&config.grace)) != 0)
-        goto fail;
-    reclaimer->grace = config.grace;
-    reclaimer->deferred = (struct weir__deferred){.grace = config.grace,
+    const struct weir_reclaimer_config *config = &reclaimer->config;
+    int error = weir__blocks_init(&reclaimer->blocks, config->capacity, chunks, NULL);
+    if (error != 0)
+        return error;
+    if (config->grace != NULL)
+        weir__grace_get(reclaimer->grace = config->grace);
+    else if ((error = weir_grace_qsbr(&reclaimer->grace)) != 0)
+        return error;
+    reclaimer->limit =
+        (struct weir__deferred_limit){.most_objects = config->max_pending, .most_bytes = SIZE_MAX};
+    if (config->max_pending_bytes != 0) {
+        reclaimer->limit.most_bytes = config->max_pending_bytes;
+        reclaimer->limit.size_of = config->size_of != NULL ? config->size_of : usable_size;
+    }
+    reclaimer->deferred = (struct weir__deferred){.grace = reclaimer->grace,
                                                   .blocks = &reclaimer->blocks,
                                                   .reclaim = reclaim,
                                                   .arg = reclaimer,
                                                   .also_sweep = sweep_chain,
-                                                  .also_pending = chain_is_pending};
-    error = weir__deferred_init(&reclaimer->deferred);
-    if (error != 0)
-        goto fail;
+                                                  .also_pending = chain_is_pending,
+                                                  .limit = &reclaimer->limit,
+                                                  .interval = config->flush_milliseconds};
+    return weir__deferred_init(&reclaimer->deferred);
+}
+
+int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_reclaimer_config *given,
+                           const struct weir__chunk_source *chunks)
+{
+    *result = NULL;
+    if (weir_reclaimer_config_error(given) != NULL)
+        return -EINVAL;
+    struct weir_reclaimer *reclaimer = aligned_alloc(WEIR_LINE_PAIR, sizeof *reclaimer);
+    if (reclaimer == NULL)
+        return -ENOMEM;
+    *reclaimer = (struct weir_reclaimer){.config = complete(given)};
+    int error = create_parts(reclaimer, chunks);
+    if (error != 0) {
+        destroy_parts(reclaimer);
+        return error;
+    }
     reclaimer->paths.slots = &reclaimer->deferred.cpus[0].slot;
+    /* Without memory for it, what is handed over twice goes unnoticed. */
+    reclaimer->deferred.handed = weir__handed_create(reclaimer->paths.slots, reclaimer->config.name);
     *result = reclaimer;
     return 0;
-fail:
-    destroy_parts(reclaimer);
-    return error;
 }
 
 int weir_reclaimer_create(struct weir_reclaimer **reclaimer, const struct weir_reclaimer_config *config)

@@ -6,6 +6,9 @@
 #include "blocks.h"
 #include "weir/free_rcu.h"
 
+/* What checked builds write over each byte of what free() is given. */
+#define WEIR_RECLAIMER_POISON 0x6b
+
 /* As weir_reclaimer_create(), with magazines from `chunks`. */
 int weir__reclaimer_create(struct weir_reclaimer **reclaimer, const struct weir_reclaimer_config *config,
                            const struct weir__chunk_source *chunks);

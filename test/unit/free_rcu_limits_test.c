@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/* weir/free_rcu.h: arrays; how much may be pending, and what happens then; flush, reserve and sweeps. */
+#include "free_rcu.h"
+#include "fixtures.h"
+
+#include <malloc.h>
+
+#include "weir_test.h"
+
+enum { CAPACITY = 4, NR = 2000, SIZE = 100 };
+
+struct object {
+    struct weir_rcu_head head;
+    unsigned freed;
+};
+
+static struct object objects[NR];
+static void *all[NR];
+static unsigned nr_handed;
+static struct gate gate;
+static struct weir_reclaimer *reclaimer;
+static struct weir_reclaimer_config config;
+static unsigned other_cpu, done;
+
+static void free_object(void *pointer)
+{
+    struct object *object = pointer;
+    if (object < objects || object >= objects + NR || weir_xchg_relaxed(&object->freed, 1u))
+        FIXTURE_FAIL("the free function was given %p, twice or wrongly", pointer);
+}
+
+static unsigned freed(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < NR; i++)
+        n += weir_load_relaxed(&objects[i].freed);
+    return n;
+}
+
+static size_t hundred_bytes(void *object)
+{
+    (void)object;
+    return SIZE;
+}
+
+static struct weir_reclaimer_stats stats_now(void)
+{
+    struct weir_reclaimer_stats stats;
+    weir_reclaimer_stats(reclaimer, &stats);
+    return stats;
+}
+
+/* What a test changes in `config` comes between these two. */
+static void prepare(bool open)
+{
+    memset(objects, 0, sizeof objects);
+    for (unsigned i = 0; i < NR; i++)
+        all[i] = &objects[i];
+    nr_handed = done = 0;
+    fixture_stay(&other_cpu);
+    gate_create(&gate, open);
+    config = (struct weir_reclaimer_config)WEIR_RECLAIMER_CONFIG_INIT;
+    config.free_one = free_object;
+    config.capacity = CAPACITY;
+    config.grace = gate.grace;
+}
+
+static void start(void)
+{
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+}
+
+/* Grace periods that are stuck: the helper thread, inside one, empties no slot meanwhile. */
+static void start_stuck(void)
+{
+    start();
+    weir_grace_start(gate.grace);
+    gate_await_begun(&gate, 1);
+}
+
+static void finish(void)
+{
+    gate_open(&gate);
+    cr_assert_eq(weir_reclaimer_destroy(reclaimer), 0);
+    cr_assert_eq(freed(), nr_handed, "%u of %u objects were freed", freed(), nr_handed);
+    gate_destroy(&gate);
+}
+
+static size_t hand_over_array(size_t n, bool may_wait)
+{
+    size_t taken = may_wait ? weir_free_rcu_bulk_mightsleep(reclaimer, n, all + nr_handed)
+                            : weir_free_rcu_bulk_try(reclaimer, n, all + nr_handed);
+    cr_assert_leq(taken, n);
+    /* The last ones were taken: they go to the front, where those are that were handed over before. */
+    for (size_t i = 0; i < n - taken; i++) {
+        void *left = all[nr_handed + i];
+        all[nr_handed + i] = all[nr_handed + n - 1 - i];
+        all[nr_handed + n - 1 - i] = left;
+    }
+    nr_handed += (unsigned)taken;
+    return taken;
+}
+
+static void hand_over_two(unsigned n)
+{
+    while (n-- != 0) {
+        struct object *object = all[nr_handed++];
+        weir_free_rcu(reclaimer, object, &object->head);
+    }
+}
+
+static int hand_over_mightsleep(void)
+{
+    int error = weir_free_rcu_mightsleep(reclaimer, all[nr_handed]);
+    nr_handed += error == 0;
+    return error;
+}
+
+/* --- configurations --- */
+
+static void refused(const char *field)
+{
+    const char *why = weir_reclaimer_config_error(&config);
+    cr_assert_not_null(why, "%s", field);
+    cr_assert_eq(strncmp(why, field, strlen(field)), 0, "%s: %s", field, why);
+    reclaimer = (void *)&config;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), -EINVAL);
+    cr_assert_null(reclaimer);
+    config = (struct weir_reclaimer_config)WEIR_RECLAIMER_CONFIG_INIT;
+}
+
+Test(free_rcu_limits, bad_configurations_are_refused_and_the_field_is_named)
+{
+    config = (struct weir_reclaimer_config)WEIR_RECLAIMER_CONFIG_INIT;
+    cr_assert_null(weir_reclaimer_config_error(&config));
+    cr_assert_null(weir_reclaimer_config_error(NULL));
+    config.capacity = WEIR_RECLAIMER_CAPACITY_MAX + 1;
+    refused("capacity");
+    config.capacity = 10;
+    config.max_pending = 9;
+    refused("max_pending");
+    config.max_pending = SIZE_MAX / 2 + 1;
+    refused("max_pending");
+    config.free_one = free_object;
+    config.max_pending_bytes = 1;
+    refused("max_pending_bytes");
+    config.policy = (enum weir_pending_policy)3;
+    refused("policy");
+    config.reserve = WEIR_RECLAIMER_RESERVE_MAX + 1;
+    refused("reserve");
+    config.max_pending_bytes = 1;
+    cr_assert_null(weir_reclaimer_config_error(&config),
+                   "free() frees what malloc_usable_size() can tell of");
+}
+
+Test(free_rcu_limits, small_limit_makes_magazines_small)
+{
+    for (size_t limit = 1; limit <= 300; limit = limit * 3 + 1) {
+        prepare(false);
+        config.capacity = 0;
+        config.max_pending = limit;
+        start_stuck();
+        size_t taken = hand_over_array(limit, false);
+        cr_assert_geq(taken, limit - limit / 4, "one CPU may use nearly all of it");
+        cr_assert_eq(stats_now().pending, taken);
+        cr_assert_eq(hand_over_array(1, false), 0u);
+        finish();
+    }
+}
+
+/* --- arrays --- */
+
+static void arrays_of_every_size(bool may_wait)
+{
+    prepare(true);
+    start();
+    for (size_t n = 0; n <= 5 * CAPACITY + 1; n++) {
+        cr_assert_eq(hand_over_array(n, may_wait), n);
+        if (n % 3 == 0) {
+            weir_free_rcu_barrier(reclaimer);
+            cr_assert_eq(freed(), nr_handed);
+        }
+    }
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(freed(), nr_handed);
+    cr_assert_eq(stats_now().freed, nr_handed);
+    finish();
+}
+
+Test(free_rcu_limits, arrays_of_every_size_that_may_wait_are_freed)
+{
+    arrays_of_every_size(true);
+}
+
+Test(free_rcu_limits, arrays_of_every_size_that_may_not_wait_are_freed)
+{
+    arrays_of_every_size(false);
+}
+
+Test(free_rcu_limits, arrays_wait_for_a_full_grace_period)
+{
+    prepare(false);
+    start_stuck();
+    hand_over_array(3 * CAPACITY + 1, false);
+    gate_let_one(&gate);
+    gate_await_begun(&gate, 2);
+    cr_assert_eq(weir_reclaimer_poll(reclaimer), 0u);
+    cr_assert_eq(freed(), 0u);
+    finish();
+}
+
+Test(free_rcu_limits, array_that_finds_too_much_pending_is_taken_in_part)
+{
+    prepare(false);
+    config.max_pending = 3 * CAPACITY;
+    start_stuck();
+    cr_assert_eq(hand_over_array(2, false), 2u);
+    cr_assert_eq(hand_over_array(4 * CAPACITY, false), 3u * CAPACITY - 2);
+    cr_assert_eq(stats_now().refused, CAPACITY + 2u);
+    cr_assert_eq(stats_now().pending, 3u * CAPACITY);
+    cr_assert_eq(hand_over_array(5, false), 0u);
+    finish();
+}
+
+static struct chunks chunks;
+
+Test(free_rcu_limits, arrays_lose_nothing_when_magazines_cannot_be_had, .timeout = 120)
+{
+    for (unsigned k = 1; k <= 10; k++)
+        for (unsigned n = 1; n <= 2; n++) {
+            prepare(true);
+            struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+            chunks.fail_from = k;
+            chunks.fail_n = n < 2 ? 1 : UINT32_MAX;
+            config.reserve = 0;
+            cr_assert_eq(weir__reclaimer_create(&reclaimer, &config, &source), 0);
+            for (size_t size = 1; size < 3 * CAPACITY; size += 2) {
+                hand_over_array(size, false);
+                cr_assert_eq(hand_over_array(size, true), size);
+            }
+            finish();
+            cr_assert_eq(chunks.out, 0u);
+        }
+}
+
+/* --- too much pending --- */
+
+Test(free_rcu_limits, limit_is_for_all_cpus_together)
+{
+    prepare(false);
+    config.max_pending = 4 * CAPACITY;
+    start_stuck();
+    cr_assert_eq(hand_over_array(2 * CAPACITY, false), 2u * CAPACITY);
+    fixture_pin(other_cpu);
+    cr_assert_eq(hand_over_array(3 * CAPACITY, false), 2u * CAPACITY);
+    finish();
+}
+
+Test(free_rcu_limits, two_arguments_chain_beyond_the_limit_and_take_no_magazine)
+{
+    prepare(false);
+    config.max_pending = 2 * CAPACITY;
+    start_stuck();
+    hand_over_two(2 * CAPACITY);
+    cr_assert_eq(stats_now().chained, 0u);
+    size_t magazines = stats_now().blocks.in_use;
+    hand_over_two(1000);
+    cr_assert_eq(stats_now().chained, 1000u);
+    cr_assert_eq(stats_now().pending, 1000u + 2 * CAPACITY);
+    cr_assert_eq(stats_now().blocks.in_use, magazines);
+    cr_assert_eq(hand_over_array(1, false), 0u, "what is chained is pending, too");
+    gate_open(&gate);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(freed(), nr_handed);
+    cr_assert_eq(stats_now().pending, 0u);
+    cr_assert_eq(hand_over_array(2 * CAPACITY, false), 2u * CAPACITY);
+    finish();
+}
+
+Test(free_rcu_limits, refusing_policy_says_no_at_once)
+{
+    prepare(false);
+    config.max_pending = 2 * CAPACITY;
+    config.policy = WEIR_PENDING_REFUSE;
+    start_stuck();
+    cr_assert_eq(hand_over_array(2 * CAPACITY + 3, true), 2u * CAPACITY);
+    cr_assert_eq(hand_over_mightsleep(), -EAGAIN);
+    cr_assert_eq(stats_now().refused, 4u);
+    cr_assert_eq(stats_now().throttled, 2u);
+    cr_assert_eq(stats_now().waits, 0u);
+    gate_open(&gate);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(hand_over_mightsleep(), 0);
+    finish();
+}
+
+static void *one_might_sleep(void *unused)
+{
+    (void)unused;
+    fixture_stay(NULL);
+    cr_assert_eq(hand_over_mightsleep(), 0);
+    weir_fetch_add_release(&done, 1u);
+    return NULL;
+}
+
+Test(free_rcu_limits, waiting_policy_waits_for_a_full_grace_period_and_frees_its_object)
+{
+    prepare(false);
+    config.max_pending = CAPACITY;
+    start_stuck();
+    hand_over_array(CAPACITY, false);
+    pthread_t thread = fixture_thread(one_might_sleep, NULL);
+    FIXTURE_AWAIT(stats_now().throttled == 1);
+    gate_let_one(&gate); /* it began before */
+    gate_await_begun(&gate, 2);
+    fixture_sleep(20000);
+    cr_assert_eq(weir_load_acquire(&done), 0u);
+    cr_assert_eq(freed(), 0u);
+    gate_open(&gate);
+    pthread_join(thread, NULL);
+    cr_assert_eq(stats_now().waits, 1u);
+    cr_assert_eq(freed(), CAPACITY + 1u, "its own, and what was in its way");
+    finish();
+}
+
+Test(free_rcu_limits, helping_policy_frees_what_other_cpus_have_finished_waiting_for)
+{
+    prepare(false);
+    config.max_pending = 2 * CAPACITY;
+    config.policy = WEIR_PENDING_HELP;
+    start_stuck();
+    fixture_pin(other_cpu);
+    hand_over_array(2 * CAPACITY, false);
+    weir_free_rcu_flush(reclaimer); /* what is full and lies in the slot */
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_let_one(&gate);
+    gate_let_one(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+    fixture_stay(NULL);
+    cr_assert_eq(hand_over_mightsleep(), 0); /* grace periods do not end now: it must not need one */
+    cr_assert_eq(freed(), 2u * CAPACITY);
+    cr_assert_eq(stats_now().waits, 0u);
+    finish();
+}
+
+Test(free_rcu_limits, bytes_are_limited_but_for_magazines_being_filled)
+{
+    prepare(false);
+    config.max_pending_bytes = 10 * CAPACITY * SIZE;
+    config.size_of = hundred_bytes;
+    start_stuck();
+    size_t taken = hand_over_array(100 * CAPACITY, false);
+    cr_assert_geq(taken, 10u * CAPACITY);
+    cr_assert_leq(taken, 11u * CAPACITY);
+    cr_assert_geq(stats_now().pending_bytes, 10u * CAPACITY * SIZE);
+    hand_over_two(10);
+    cr_assert_eq(stats_now().pending_bytes, nr_handed * (size_t)SIZE,
+                 "what was being filled has been sealed");
+    gate_open(&gate);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(stats_now().pending_bytes, 0u);
+    finish();
+}
+
+Test(free_rcu_limits, bytes_of_malloc_are_what_malloc_says)
+{
+    prepare(false);
+    config.free_one = NULL;
+    config.max_pending_bytes = 1000000;
+    start_stuck();
+    size_t bytes = 0;
+    for (unsigned i = 1; i <= 3 * CAPACITY; i++) {
+        void *object = malloc(i * 100);
+        bytes += malloc_usable_size(object);
+        cr_assert(weir_free_rcu_try(reclaimer, object));
+    }
+    weir_free_rcu_flush(reclaimer);
+    cr_assert_eq(stats_now().pending_bytes, bytes);
+    gate_open(&gate);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(stats_now().pending_bytes, 0u);
+    finish();
+}
+
+/* --- flush, sweeps, reserve --- */
+
+Test(free_rcu_limits, flush_lets_the_grace_period_of_half_full_magazines_begin)
+{
+    prepare(false);
+    config.flush_milliseconds = 3600000; /* nobody else does */
+    start();
+    hand_over_array(1, false);
+    fixture_pin(other_cpu);
+    hand_over_array(1, false);
+    cr_assert_eq(gate_begun(&gate), 0u);
+    weir_free_rcu_flush(reclaimer);
+    gate_await_begun(&gate, 1);
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_let_one(&gate);
+    gate_let_one(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+    weir_reclaimer_poll(reclaimer);
+    FIXTURE_AWAIT(freed() == 2);
+    finish();
+}
