@@ -72,8 +72,8 @@ struct weir_cache {
 
 /* What a cache gets from its surroundings and not from its user. */
 struct weir__cache_surroundings {
-    const struct weir__chunk_source *chunks; /* memory for magazines; NULL: the system's */
-    const struct weir__topology *topology;   /* NULL: this machine's. It must stay */
+    const struct weir_block_source *chunks; /* memory for magazines; NULL: the system's */
+    const struct weir__topology *topology;  /* NULL: this machine's. It must stay */
 };
 
 int weir__cache_create(struct weir_cache **cache, const struct weir_cache_config *config,

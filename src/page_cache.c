@@ -15,7 +15,8 @@
 struct weir_page_cache {
     struct weir__page_cache_paths paths; /* first: the inline functions read it */
     struct weir__frames frames;
-    size_t block_pages; /* frames that hold magazines */
+    size_t block_pages; /* frames that hold the engine's magazines */
+    size_t lent_pages;  /* ... and others', through weir_page_cache_block_source() */
 };
 
 /* --- the frames as the engine's backend, and as memory for its magazines --- */
@@ -32,24 +33,52 @@ static void frames_free(void *backend, size_t n, void *objects[])
 
 static const struct weir_cache_ops frames_ops = {frames_alloc, frames_free};
 
-static void *chunk_get(void *arg, size_t *bytes)
+static void *frame_get(struct weir_page_cache *pages, size_t *count, size_t *bytes)
 {
-    struct weir_page_cache *pages = arg;
     void *frame;
     if (weir__frames_alloc(&pages->frames, 1, &frame) == 0)
         return NULL;
-    weir_fetch_add_relaxed(&pages->block_pages,
-                           (size_t)1); /* a statistic, and for destroy, when all is still */
+    weir_fetch_add_relaxed(count, (size_t)1); /* a statistic, and for destroy, when all is still */
     *bytes = pages->frames.frame_bytes;
     return frame;
+}
+
+static void frame_put(struct weir_page_cache *pages, size_t *count, void *frame)
+{
+    /* Before the frame can be had again, so that no more are counted than there are. */
+    weir_fetch_sub_relaxed(count, (size_t)1);
+    weir__frames_free(&pages->frames, 1, &frame);
+}
+
+static void *chunk_get(void *arg, size_t *bytes)
+{
+    struct weir_page_cache *pages = arg;
+    return frame_get(pages, &pages->block_pages, bytes);
 }
 
 static void chunk_put(void *arg, void *chunk, size_t bytes)
 {
     struct weir_page_cache *pages = arg;
     (void)bytes;
-    weir__frames_free(&pages->frames, 1, &chunk);
-    weir_fetch_sub_relaxed(&pages->block_pages, (size_t)1);
+    frame_put(pages, &pages->block_pages, chunk);
+}
+
+static void *lent_get(void *arg, size_t *bytes)
+{
+    struct weir_page_cache *pages = arg;
+    return frame_get(pages, &pages->lent_pages, bytes);
+}
+
+static void lent_put(void *arg, void *frame, size_t bytes)
+{
+    struct weir_page_cache *pages = arg;
+    (void)bytes;
+    frame_put(pages, &pages->lent_pages, frame);
+}
+
+void weir_page_cache_block_source(struct weir_page_cache *pages, struct weir_block_source *source)
+{
+    *source = (struct weir_block_source){lent_get, lent_put, pages, pages->frames.frame_bytes};
 }
 
 /* --- bulk --- */
@@ -146,7 +175,7 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     stats->capacity = pages->frames.frames;
     stats->frames = weir_load_relaxed(&pages->frames.out);
     stats->frames_peak = weir_load_relaxed(&pages->frames.out_peak);
-    stats->block_pages = weir_load_relaxed(&pages->block_pages);
+    stats->block_pages = weir_load_relaxed(&pages->block_pages) + weir_load_relaxed(&pages->lent_pages);
 }
 
 /* --- making and unmaking --- */
@@ -211,7 +240,8 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     engine.object_size = config.page_size;
     engine.decay_milliseconds = WEIR_CACHE_DECAY_NEVER; /* weir_page_cache_decay() gives frames back, too */
     engine.name = "page cache";
-    const struct weir__chunk_source chunks = {chunk_get, chunk_put, pages};
+    /* Without a unit: the engine's magazines, which are in its depots, stay. */
+    const struct weir_block_source chunks = {chunk_get, chunk_put, pages, 0};
     const struct weir__cache_surroundings around = {.chunks = &chunks};
     error = weir__cache_create(&pages->paths.cache, &engine, &around);
     if (error != 0) {
@@ -233,7 +263,7 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
         return error;
     weir_cache_shrink(pages->paths.cache);
     if (weir_load_relaxed(&pages->frames.out) != weir_load_relaxed(&pages->block_pages))
-        return -EBUSY;
+        return -EBUSY; /* pages, or what holds others' magazines */
     error = weir_cache_destroy(pages->paths.cache);
     if (error != 0)
         return error;

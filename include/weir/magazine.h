@@ -99,4 +99,21 @@ static inline struct weir_magazine *weir_magazine_of_node(struct weir_stack_node
     return (struct weir_magazine *)(void *)node; /* its first member */
 }
 
+/*
+ * Where the memory of magazines comes from, for what makes its own (a reclaimer, a cache): see
+ * docs/magazine.md. Both functions are called in any context, signal handlers included, by any number of
+ * threads: they must not lock nor wait.
+ */
+struct weir_block_source {
+    /* Memory aligned to 16, and how much it is in *bytes. NULL: there is none now. */
+    void *(*get)(void *arg, size_t *bytes);
+    /* Back, what one get() gave. It must stay readable, with whatever in it, until what uses the source is
+     * destroyed: statistics may look at the count of a magazine that has just gone. */
+    void (*put)(void *arg, void *memory, size_t bytes);
+    void *arg;
+    /* How much every get() gives, of a source that takes memory back at any time: magazines of at least half
+     * of it get one each, and can go one by one. 0: put() is called at the end only. */
+    size_t unit;
+};
+
 #endif /* WEIR_MAGAZINE_H */

@@ -54,7 +54,8 @@ struct weir_page_cache_stats {
     size_t capacity;  /* pages */
     size_t frames; /* pages that are not free: out, cached, waiting for a grace period, holding magazines */
     size_t frames_peak; /* the most there ever were */
-    size_t block_pages; /* of them, holding magazines */
+    size_t
+        block_pages; /* of them, holding magazines: its own, and by weir_page_cache_block_source() others' */
     struct weir_cache_stats cache;
 };
 
@@ -77,8 +78,8 @@ WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
 
 /*
  * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and
- * the page cache goes on as before, if pages are still out; as weir_cache_destroy() in a child process that
- * cannot use it. NULL is allowed.
+ * the page cache goes on as before, if pages are still out, those of weir_page_cache_block_source() included;
+ * as weir_cache_destroy() in a child process that cannot use it. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses it any more; not in a signal handler, not inside a read-side critical section.
  *   Ordering: none.  Memory: frees.
@@ -138,6 +139,16 @@ WEIR_API size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigne
  *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
  */
 WEIR_API size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how);
+
+/*
+ * Makes *source one that takes pages for magazines from the frames of this page cache, one page for each
+ * magazine of at least half a page, and gives them back there. Each is out until what uses the source has
+ * given it back: destroy that first, or weir_page_cache_destroy() says -EBUSY.
+ *   Progress: wait-free; the source's functions: lock-free, no system call.
+ *   Callers: any thread; the source's functions: any context.
+ *   Ordering: none.  Memory: the reserved range; the source's get() gives NULL when it is exhausted.
+ */
+WEIR_API void weir_page_cache_block_source(struct weir_page_cache *pages, struct weir_block_source *source);
 
 /*
  * What has happened so far; of a running page cache, at slightly different moments.

@@ -10,11 +10,13 @@
 /* Magazines that pointers wait or lie in: weir's own overhead. */
 struct weir_block_stats {
     size_t in_use; /* now */
-    /* Made so far. None is given back before the end, and more are made, a chunk (64 KiB, or a page) at a
-     * time, only when none is idle: so at most a chunk above the most ever in use. */
+    /* In use or idle. More are made only when none is idle: one that has at least half a page of memory one at
+     * a time, and it may be given back before the end; smaller ones a chunk (64 KiB, or a page) at a time,
+     * and those stay, so there is at most a chunk above the most ever in use. */
     size_t total;
-    uint64_t grown;  /* one was asked for, and memory for more had to be got first */
-    uint64_t misses; /* ... and there was none */
+    uint64_t grown;      /* one was asked for, and memory for more had to be got first */
+    uint64_t misses;     /* ... and there was none */
+    uint64_t given_back; /* before the end, because it was idle or under pressure */
 };
 
 #endif /* WEIR_DETAIL_BLOCK_STATS_H */
