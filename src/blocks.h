@@ -40,7 +40,6 @@
 /* Bytes that each chunk that magazines share loses to its own header. */
 #define WEIR__CHUNK_HEADER 16
 
-#define weir__chunk_source weir_block_source /* its name before it was public */
 
 struct weir__idle_blocks {
     struct weir_pool pool;

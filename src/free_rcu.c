@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "deferred.h"
+#include "futex.h"
+#include "weir/shrinker.h"
 
 /*
  * Objects for which there was no magazine wait here, linked by their weir_rcu_head: first in `incoming`,
@@ -34,6 +36,7 @@ struct weir_reclaimer {
     struct chain chain;
     struct weir__deferred deferred;
     struct weir__deferred_limit limit;
+    struct weir_shrinker shrinker;
 };
 
 /* Objects that are freed together, from a chain; of a chain, at most as many by whoever hands one over. */
@@ -350,6 +353,58 @@ void weir_reclaimer_stats(struct weir_reclaimer *reclaimer, struct weir_reclaime
     weir__blocks_stats(&reclaimer->blocks, &stats->blocks);
 }
 
+/* --- under pressure: see weir/shrinker.h --- */
+
+/* What an object takes, for count and scan, where size_of is not asked. */
+#define GUESSED_BYTES 64
+
+/* For so many milliseconds magazines that come back are not kept. */
+#define PRESSURE_MILLISECONDS 5000
+
+static size_t bytes_of(const struct weir_reclaimer *reclaimer, size_t objects)
+{
+    /* Relaxed: an estimate. */
+    if (reclaimer->limit.size_of == NULL)
+        return objects * GUESSED_BYTES;
+    return objects != 0 ? weir_load_relaxed(&reclaimer->limit.bytes) : 0;
+}
+
+static size_t count(void *arg)
+{
+    struct weir_reclaimer *reclaimer = arg;
+    struct weir_reclaimer_stats stats;
+    weir_reclaimer_stats(reclaimer, &stats);
+    return weir__blocks_shrinkable(&reclaimer->blocks) + bytes_of(reclaimer, stats.pending);
+}
+
+/* Lets what is not waiting yet begin to, and frees what is done; a grace period later there is more to be had. */
+static size_t free_what_is_queued(struct weir_reclaimer *reclaimer)
+{
+    struct weir_reclaimer_stats before, after;
+    weir_reclaimer_stats(reclaimer, &before);
+    weir__deferred_flush(&reclaimer->deferred);
+    weir__deferred_reap_all(&reclaimer->deferred);
+    chain_reap(reclaimer, SIZE_MAX);
+    weir_reclaimer_stats(reclaimer, &after);
+    size_t freed = (size_t)(after.freed - before.freed);
+    if (reclaimer->limit.size_of == NULL)
+        return freed * GUESSED_BYTES;
+    return before.pending != 0 ? (size_t)((double)before.pending_bytes * (double)freed / (double)before.pending) : 0;
+}
+
+static size_t scan(void *arg, size_t bytes)
+{
+    struct weir_reclaimer *reclaimer = arg;
+    if (!weir__enter())
+        return 0;
+    weir__blocks_press(&reclaimer->blocks, weir__milliseconds() + PRESSURE_MILLISECONDS);
+    size_t given = free_what_is_queued(reclaimer);
+    if (given < bytes)
+        given += weir__blocks_shrink(&reclaimer->blocks, (bytes - given) / reclaimer->blocks.block_bytes + 1);
+    weir__leave();
+    return given;
+}
+
 /* --- making and unmaking --- */
 
 static size_t cpus_on_line(void)
@@ -415,10 +470,13 @@ static void destroy_parts(struct weir_reclaimer *reclaimer)
 }
 
 /* The parts that can fail, in order; what was made before a failure is unmade by destroy_parts(). */
-static int create_parts(struct weir_reclaimer *reclaimer, const struct weir__chunk_source *chunks)
+static int create_parts(struct weir_reclaimer *reclaimer)
 {
     const struct weir_reclaimer_config *config = &reclaimer->config;
-    int error = weir__blocks_init(&reclaimer->blocks, config->capacity, chunks, NULL);
+    int error = weir__blocks_init(&reclaimer->blocks, config->capacity, config->block_source, NULL);
+    if (error != 0)
+        return error;
+    error = weir__blocks_reserve(&reclaimer->blocks, config->reserve * cpus_on_line());
     if (error != 0)
         return error;
     if (config->grace != NULL)
@@ -442,8 +500,7 @@ static int create_parts(struct weir_reclaimer *reclaimer, const struct weir__chu
     return weir__deferred_init(&reclaimer->deferred);
 }
 
-int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_reclaimer_config *given,
-                           const struct weir__chunk_source *chunks)
+int weir_reclaimer_create(struct weir_reclaimer **result, const struct weir_reclaimer_config *given)
 {
     *result = NULL;
     if (weir_reclaimer_config_error(given) != NULL)
@@ -452,7 +509,7 @@ int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_rec
     if (reclaimer == NULL)
         return -ENOMEM;
     *reclaimer = (struct weir_reclaimer){.config = complete(given)};
-    int error = create_parts(reclaimer, chunks);
+    int error = create_parts(reclaimer);
     if (error != 0) {
         destroy_parts(reclaimer);
         return error;
@@ -460,13 +517,10 @@ int weir__reclaimer_create(struct weir_reclaimer **result, const struct weir_rec
     reclaimer->paths.slots = &reclaimer->deferred.cpus[0].slot;
     /* Without memory for it, what is handed over twice goes unnoticed. */
     reclaimer->deferred.handed = weir__handed_create(reclaimer->paths.slots, reclaimer->config.name);
+    reclaimer->shrinker = (struct weir_shrinker){count, scan, reclaimer, reclaimer->config.name, {0}};
+    weir_shrinker_register(&reclaimer->shrinker);
     *result = reclaimer;
     return 0;
-}
-
-int weir_reclaimer_create(struct weir_reclaimer **reclaimer, const struct weir_reclaimer_config *config)
-{
-    return weir__reclaimer_create(reclaimer, config, NULL);
 }
 
 int weir_reclaimer_destroy(struct weir_reclaimer *reclaimer)
@@ -476,6 +530,7 @@ int weir_reclaimer_destroy(struct weir_reclaimer *reclaimer)
     int error = weir_free_rcu_barrier(reclaimer);
     if (error != 0)
         return error;
+    weir_shrinker_unregister(&reclaimer->shrinker);
     weir__deferred_destroy(&reclaimer->deferred);
     destroy_parts(reclaimer);
     return 0;

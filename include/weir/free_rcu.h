@@ -75,6 +75,9 @@ struct weir_reclaimer_config {
     /* Magazines made at the start and kept, for each CPU on line; 0: none. The initialiser says
      * WEIR_RECLAIMER_RESERVE_DEFAULT. */
     unsigned reserve;
+    /* Where memory for more of them comes from: weir_page_cache_block_source(), say. Any context that objects
+     * are handed over in; its units must hold a magazine of `capacity` pointers. NULL: the system. */
+    const struct weir_block_source *block_source;
     /* How long a magazine that is not full may lie on a CPU where nothing is handed over, before its grace
      * period begins, in milliseconds. 0: WEIR_RECLAIMER_FLUSH_DEFAULT. */
     unsigned flush_milliseconds;
@@ -84,7 +87,7 @@ struct weir_reclaimer_config {
 
 /* clang-format off */
 #define WEIR_RECLAIMER_CONFIG_INIT                                                                           \
-    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL, WEIR_PENDING_WAIT, WEIR_RECLAIMER_RESERVE_DEFAULT, 0, NULL }
+    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL, WEIR_PENDING_WAIT, WEIR_RECLAIMER_RESERVE_DEFAULT, NULL, 0, NULL }
 /* clang-format on */
 #define WEIR_RECLAIMER_CAPACITY_DEFAULT 508 /* 4080 bytes: a page, but for its chunk's header */
 #define WEIR_RECLAIMER_CAPACITY_MAX 65536

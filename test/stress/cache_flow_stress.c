@@ -72,7 +72,7 @@ static void round_with(bool rcu, unsigned domains)
 {
     struct weir_grace *grace = readers_grace(); /* there are none */
     struct chunks chunks;
-    struct weir__chunk_source source = one_by_one(&chunks);
+    struct weir_block_source source = one_by_one(&chunks);
     struct weir_cache_stats stats;
     size_t threads = stress.threads;
 

@@ -189,7 +189,7 @@ static void round_with(unsigned percent_of_magazines_that_fail, unsigned domains
 {
     struct weir_grace *grace = readers_grace();
     struct chunks chunks;
-    struct weir__chunk_source source = one_by_one(&chunks);
+    struct weir_block_source source = one_by_one(&chunks);
     chunks.fail_percent = percent_of_magazines_that_fail;
     chunks.random = stress.seed;
     magazines_abound = percent_of_magazines_that_fail == 0;

@@ -159,7 +159,7 @@ static void round_with(unsigned domains)
 {
     struct weir_grace *grace = readers_grace();
     struct chunks chunks;
-    struct weir__chunk_source source = one_by_one(&chunks);
+    struct weir_block_source source = one_by_one(&chunks);
 
     backend_init(&backend, scarce_objects());
     struct weir_cache_config config = config_of(HIGH, grace);

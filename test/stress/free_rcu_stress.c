@@ -232,7 +232,8 @@ static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_t
 {
     struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
     struct chunks chunks;
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
     chunks.mapped = true;
     chunks.fail_percent = percent_of_magazines_that_fail;
     chunks.random = stress.seed;
@@ -240,8 +241,9 @@ static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_t
     config.arg = &token;
     config.grace = grace;
     config.capacity = CAPACITY;
+    config.reserve = 0;
     config.max_pending = 20 * CAPACITY;
-    if (weir__reclaimer_create(&reclaimer, &config, &source))
+    if (weir_reclaimer_create(&reclaimer, &config))
         stress_fail("cannot create the reclaimer");
     freed = handed_over = 0;
     weir_pool_init(&idle);

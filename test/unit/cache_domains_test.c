@@ -9,7 +9,7 @@ static void start_in(unsigned domains, size_t high)
 {
     prepare(true);
     struct weir_cache_config config = config_of(CAPACITY, high);
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
     create(&config, &(struct weir__cache_surroundings){&source, imitate(domains)});
     cr_assert_eq(cache->depots.domains, domains);
 }

@@ -591,7 +591,7 @@ static unsigned use_with_failing_chunks(size_t magazines, unsigned fail_from, un
     fixture_stay(NULL);
     backend_init(&backend, NR);
     gate_create(&gate, true);
-    struct weir__chunk_source source = chunks_init(&chunks, magazines, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, magazines, CAPACITY);
     chunks.fail_from = fail_from;
     chunks.fail_n = fail_n;
     struct weir_cache_config config = config_of(CAPACITY, 8 * CAPACITY);
@@ -622,7 +622,7 @@ Test(cache, without_any_magazine_objects_come_straight_from_the_backend)
     fixture_stay(NULL);
     backend_init(&backend, NR);
     gate_create(&gate, true);
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
     chunks.fail_n = UINT32_MAX;
     struct weir_cache_config config = config_of(CAPACITY, 0);
     cr_assert_eq(weir__cache_create(&cache, &config, &(struct weir__cache_surroundings){.chunks = &source}),

@@ -44,9 +44,10 @@ static void start(bool with_magazines)
     config.grace = gate.grace;
     config.reserve = 0;
     config.name = "orders";
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
     chunks.fail_n = with_magazines ? 0 : UINT32_MAX;
-    cr_assert_eq(weir__reclaimer_create(&reclaimer, &config, &source), 0);
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
     catch_stderr();
 }
 

@@ -229,11 +229,12 @@ Test(free_rcu_limits, arrays_lose_nothing_when_magazines_cannot_be_had, .timeout
     for (unsigned k = 1; k <= 10; k++)
         for (unsigned n = 1; n <= 2; n++) {
             prepare(true);
-            struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+            struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+            config.block_source = &source;
             chunks.fail_from = k;
             chunks.fail_n = n < 2 ? 1 : UINT32_MAX;
             config.reserve = 0;
-            cr_assert_eq(weir__reclaimer_create(&reclaimer, &config, &source), 0);
+            cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
             for (size_t size = 1; size < 3 * CAPACITY; size += 2) {
                 hand_over_array(size, false);
                 cr_assert_eq(hand_over_array(size, true), size);
@@ -402,4 +403,35 @@ Test(free_rcu_limits, flush_lets_the_grace_period_of_half_full_magazines_begin)
     weir_reclaimer_poll(reclaimer);
     FIXTURE_AWAIT(freed() == 2);
     finish();
+}
+Test(free_rcu_limits, reserve_is_made_at_the_start)
+{
+    prepare(true);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
+    config.reserve = 3;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    unsigned made = chunks.calls;
+    cr_assert_geq(made, 3u);
+    chunks.fail_n = UINT32_MAX; /* no more from now on */
+    cr_assert_eq(hand_over_array(3 * CAPACITY, false), 3u * CAPACITY);
+    cr_assert_eq(stats_now().chain_total, 0u);
+    finish();
+    cr_assert_eq(chunks.out, 0u);
+}
+
+Test(free_rcu_limits, reserve_that_cannot_be_had_fails_the_creation)
+{
+    for (unsigned k = 1; k <= 3; k++) {
+        prepare(true);
+        struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+        config.block_source = &source;
+        chunks.fail_from = k;
+        chunks.fail_n = UINT32_MAX;
+        config.reserve = 3;
+        cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), -ENOMEM);
+        cr_assert_null(reclaimer);
+        cr_assert_eq(chunks.out, 0u);
+        gate_destroy(&gate);
+    }
 }

@@ -70,6 +70,7 @@ static struct weir_reclaimer_config config_now(void)
     config.free_one = free_object;
     config.capacity = CAPACITY;
     config.max_pending = 1000 * CAPACITY;
+    config.reserve = 0;
     config.grace = gate.grace;
     return config;
 }
@@ -405,10 +406,11 @@ static void start_with_chunks(bool open, unsigned fail_from, unsigned fail_n)
     fixture_stay(&other_cpu);
     gate_create(&gate, open);
     struct weir_reclaimer_config config = config_now();
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
     chunks.fail_from = fail_from;
     chunks.fail_n = fail_n;
-    cr_assert_eq(weir__reclaimer_create(&reclaimer, &config, &source), 0);
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
 }
 
 Test(free_rcu, two_arguments_chain_when_there_is_no_magazine)
@@ -612,9 +614,10 @@ static void frees_that_hand_over(unsigned chunks_to_fail)
     gate_create(&gate, true);
     struct weir_reclaimer_config config = config_now();
     config.free_one = free_and_hand_over_the_next;
-    struct weir__chunk_source source = chunks_init(&chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
     chunks.fail_n = chunks_to_fail;
-    cr_assert_eq(weir__reclaimer_create(&reclaimer, &config, &source), 0);
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
     hand_over_n(TWO_ARGUMENTS, 1);
     FIXTURE_AWAIT((weir_free_rcu_barrier(reclaimer), freed()) == 100);
     finish();
