@@ -59,8 +59,8 @@ WEIR_API int weir_shrinker_register(struct weir_shrinker *shrinker);
  * for may go. 0; -ENOENT if it is not registered; -EDEADLK inside its own count or scan, which it would wait
  * for; -EOWNERDEAD as weir_shrinker_register().
  *   Progress: may block: waits for count and scan.
- *   Callers: any thread, other shrinkers' count and scan included; not a signal handler; with no lock held that
- *   its scan takes.
+ *   Callers: any thread, other shrinkers' count and scan included; not a signal handler; with no lock held
+ *   that its scan takes.
  *   Ordering: acquires what its count and scan did.  Memory: none.
  */
 WEIR_API int weir_shrinker_unregister(struct weir_shrinker *shrinker);

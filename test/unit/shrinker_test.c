@@ -376,7 +376,7 @@ static size_t drain_pages(void *unused, size_t bytes)
 {
     (void)unused;
     (void)bytes;
-    return weir_page_cache_drain_all(pages, WEIR_DRAIN_EXPEDITED) * 4096;
+    return weir_page_cache_drain_all(pages, fixture_locked() ? WEIR_DRAIN_LOCK : WEIR_DRAIN_EXPEDITED) * 4096;
 }
 
 Test(shrinker, page_cache_gives_what_lies_idle)
