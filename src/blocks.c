@@ -80,6 +80,12 @@ static bool use_source(struct weir__blocks *blocks, const struct weir_block_sour
     return blocks->block_bytes + sizeof(struct block *) <= source->unit;
 }
 
+/* Are magazines whole, and each one's memory a unit of a source, not part of an arena's chunk? */
+static bool has_units(const struct weir__blocks *blocks)
+{
+    return blocks->whole != 0 && blocks->arena_header == 0;
+}
+
 /* A chunk from the source, on the list. */
 static struct chunk *get_chunk(struct weir__blocks *blocks)
 {
@@ -131,8 +137,7 @@ static void put_idle(struct weir__blocks *blocks, struct weir_pool *pool)
 
 void weir__blocks_destroy(struct weir__blocks *blocks)
 {
-    if (blocks->idle != NULL && blocks->whole != 0 &&
-        blocks->arena_header == 0) /* an arena's is in its chunks */
+    if (blocks->idle != NULL && has_units(blocks))
         for (unsigned i = 0; i < blocks->topology->domains; i++)
             put_idle(blocks, &blocks->idle[i].pool);
     struct weir_llist_node *chunks = weir_llist_del_all(&blocks->chunks);
@@ -171,7 +176,7 @@ static bool make_vacant(struct weir__blocks *blocks)
 static bool furnish(struct weir__blocks *blocks, struct block *block)
 {
     size_t bytes;
-    if (blocks->arena_header == 0)
+    if (has_units(blocks))
         block->memory = blocks->source.get(blocks->source.arg, &bytes);
     if (block->memory == NULL)
         return false;
@@ -185,7 +190,7 @@ static bool furnish(struct weir__blocks *blocks, struct block *block)
  * if the system does not take it: it is locked into memory. */
 static bool vacate(struct weir__blocks *blocks, struct block *block)
 {
-    if (blocks->arena_header == 0)
+    if (has_units(blocks))
         blocks->source.put(blocks->source.arg, block->memory, blocks->whole);
     else if (madvise(block->memory, blocks->whole, MADV_DONTNEED) != 0)
         return false;

@@ -12,6 +12,7 @@
 #include "weir/page_cache.h"
 #include "weir/percpu.h"
 #include "weir/pool.h"
+#include "weir/shrinker.h"
 #include "weir/stack.h"
 
 #endif /* WEIR_WEIR_H */

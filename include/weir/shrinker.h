@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/shrinker.h - who can give memory back when there is little: a register, and the call that asks.
+ *
+ *     static size_t count(void *arg) { return bytes that lie idle in arg; }
+ *     static size_t scan(void *arg, size_t bytes) { free about so many; return how many }
+ *     static struct weir_shrinker shrinker = {count, scan, &my_cache, "my cache"};
+ *
+ *     weir_shrinker_register(&shrinker);
+ *     size_t freed = weir_shrink(64 << 20);      // 64 MiB, from all that are registered together
+ *     weir_shrinker_unregister(&shrinker);       // from here on nobody calls it, and it may go
+ *
+ * The kernel's shrinkers are the model: whoever keeps memory that could be had again says how much it is, and
+ * each is asked for the same share of what it has. See docs/shrinker.md.
+ *
+ * Rules for count and scan. They run in whatever thread calls weir_shrink(), several at once if several call
+ * it. No lock of weir's is held: they may register, and unregister others, but not themselves. They must not
+ * take a lock that is held by who calls weir_shrink() or weir_shrinker_unregister(); where that cannot be
+ * known, scan tries its lock and returns 0. And not crosswise: while two scans run, each unregistering the
+ * other's shrinker, both wait for ever.
+ */
+#ifndef WEIR_SHRINKER_H
+#define WEIR_SHRINKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/detail/api.h"
+
+WEIR_BEGIN_C_NAMES
+
+struct weir_shrinker {
+    /* Bytes that scan could give back now; an estimate. 0: scan is not called. */
+    size_t (*count)(void *arg);
+    /* Gives about so many bytes back, at least 1; how many it did, 0 if it cannot now. */
+    size_t (*scan)(void *arg, size_t bytes);
+    void *arg;
+    const char *name; /* for people who look for it in a debugger; may be NULL */
+    /* Private. */
+    struct weir__shrinker_entry {
+        struct weir_shrinker *next;
+        uint64_t number; /* in the order of registration, from 1 */
+        unsigned pins;   /* count or scan is running so often */
+        bool leaving;    /* is being unregistered: not to be called any more */
+    } entry;
+};
+
+/*
+ * Has weir_shrink() ask this one, too. *shrinker stays where it is until it is unregistered. 0; -EINVAL if
+ * count or scan is NULL; -EEXIST if it is registered; -EOWNERDEAD in a child process that cannot use weir.
+ *   Progress: may block: a mutex.  Callers: any thread, count and scan included; not a signal handler.
+ *   Ordering: none but the mutex's.  Memory: none.
+ */
+WEIR_API int weir_shrinker_register(struct weir_shrinker *shrinker);
+
+/*
+ * Returns when neither count nor scan is running and none will be called again: *shrinker and what it stands
+ * for may go. 0; -ENOENT if it is not registered; -EDEADLK inside its own count or scan, which it would wait
+ * for; -EOWNERDEAD as weir_shrinker_register().
+ *   Progress: may block: waits for count and scan.
+ *   Callers: any thread, other shrinkers' count and scan included; not a signal handler; with no lock held
+ *   that its scan takes.
+ *   Ordering: acquires what its count and scan did.  Memory: none.
+ */
+WEIR_API int weir_shrinker_unregister(struct weir_shrinker *shrinker);
+
+/*
+ * Has about `target` bytes given back, SIZE_MAX: all there are; how many it were, which may be more: each
+ * gives whole pieces. Asks each for a share in proportion to its count, round after round, until the target
+ * is reached, a round has given nothing, or after 16 rounds. 0 inside count or scan.
+ *   Progress: may block: a mutex, and what count and scan do.
+ *   Callers: any thread; not a signal handler; with no lock held that a scan takes.
+ *   Ordering: none.  Memory: gives back.
+ */
+WEIR_API size_t weir_shrink(size_t target);
+
+WEIR_END_C_NAMES
+
+#endif /* WEIR_SHRINKER_H */
