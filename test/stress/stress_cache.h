@@ -121,14 +121,14 @@ static inline struct weir_cache_config config_of(size_t high, struct weir_grace 
 }
 
 /* Magazines one at a time from the system, so that as many are made as are needed. */
-static inline struct weir__chunk_source one_by_one(struct chunks *chunks)
+static inline struct weir_block_source one_by_one(struct chunks *chunks)
 {
-    struct weir__chunk_source source = chunks_init(chunks, 1, CAPACITY);
+    struct weir_block_source source = chunks_init(chunks, 1, CAPACITY);
     chunks->mapped = true;
     return source;
 }
 
-static inline void create(const struct weir_cache_config *config, const struct weir__chunk_source *chunks,
+static inline void create(const struct weir_cache_config *config, const struct weir_block_source *chunks,
                           unsigned domains)
 {
     weir_pool_init(&passed_on);

@@ -5,6 +5,9 @@
 
 #include <malloc.h>
 
+#include "weir/page_cache.h"
+#include "weir/shrinker.h"
+
 #include "weir_test.h"
 
 enum { CAPACITY = 4, NR = 2000, SIZE = 100 };
@@ -434,4 +437,100 @@ Test(free_rcu_limits, reserve_that_cannot_be_had_fails_the_creation)
         cr_assert_eq(chunks.out, 0u);
         gate_destroy(&gate);
     }
+}
+
+/* --- under pressure, and with a page cache --- */
+
+enum { LARGE = WEIR_RECLAIMER_CAPACITY_DEFAULT };
+
+Test(free_rcu_limits, shrinking_gives_idle_magazines_back_but_for_the_reserve)
+{
+    prepare(true);
+    config.capacity = LARGE;
+    config.reserve = 1;
+    start();
+    size_t reserve = stats_now().blocks.total;
+    cr_assert_eq(hand_over_array(NR, false), (size_t)NR);
+    weir_free_rcu_barrier(reclaimer);
+    size_t most = stats_now().blocks.total;
+    cr_assert_geq(most, (size_t)NR / LARGE);
+    cr_assert_eq(stats_now().blocks.in_use, 0u);
+    size_t given = weir_shrink(SIZE_MAX);
+    cr_assert_eq(stats_now().blocks.total, reserve);
+    cr_assert_geq(given, (most - reserve) * LARGE * sizeof(void *));
+    finish();
+}
+
+Test(free_rcu_limits, shrinking_lets_what_is_queued_go_and_keeps_no_magazines_for_a_while)
+{
+    prepare(false);
+    config.capacity = LARGE;
+    config.reserve = 0;
+    config.flush_milliseconds = 3600000;
+    start();
+    hand_over_array(NR / 2, false);
+    cr_assert_eq(weir_shrink(SIZE_MAX), 0u, "no grace period has ended");
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_open(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+    cr_assert_geq(weir_shrink(SIZE_MAX), (size_t)NR / 2);
+    FIXTURE_AWAIT(freed() == NR / 2); /* or the helper thread did it */
+    FIXTURE_AWAIT(stats_now().waiting == 0);
+    cr_assert_eq(stats_now().blocks.total, 0u);
+    finish();
+}
+
+Test(free_rcu_limits, magazines_may_come_from_a_page_cache)
+{
+    struct weir_page_cache_config page_config = WEIR_PAGE_CACHE_CONFIG_INIT;
+    struct weir_page_cache *pages;
+    struct weir_block_source source;
+    prepare(true);
+    page_config.grace = gate.grace;
+    page_config.capacity = (size_t)16 << 20;
+    cr_assert_eq(weir_page_cache_create(&pages, &page_config), 0);
+    weir_page_cache_block_source(pages, &source);
+    config.block_source = &source;
+    config.capacity = LARGE;
+    start();
+    hand_over_array(NR, false);
+    cr_assert_eq(stats_now().chain_total + stats_now().refused, 0u);
+    cr_assert_eq(weir_page_cache_destroy(pages), -EBUSY);
+    cr_assert_eq(weir_reclaimer_destroy(reclaimer), 0);
+    cr_assert_eq(freed(), nr_handed);
+    cr_assert_eq(weir_page_cache_destroy(pages), 0);
+    gate_destroy(&gate);
+}
+
+Test(free_rcu_limits, page_cache_without_pages_left_loses_nothing)
+{
+    struct weir_page_cache_config page_config = WEIR_PAGE_CACHE_CONFIG_INIT;
+    struct weir_page_cache *pages;
+    struct weir_block_source source;
+    static void *page[4096];
+    size_t n;
+    prepare(true);
+    page_config.grace = gate.grace;
+    page_config.capacity = (size_t)2 << 20;
+    cr_assert_eq(weir_page_cache_create(&pages, &page_config), 0);
+    weir_page_cache_block_source(pages, &source);
+    config.block_source = &source;
+    config.capacity = LARGE;
+    config.reserve = 0;
+    start();
+    for (n = 0; n < 4096 && (page[n] = weir_page_alloc(pages)) != NULL; n++)
+        ;
+    hand_over_two(20);
+    cr_assert_eq(stats_now().chain_total, 20u);
+    cr_assert_eq(hand_over_array(20, false), 0u);
+    cr_assert_eq(hand_over_array(20, true), 20u);
+    cr_assert_eq(stats_now().waits, 20u);
+    weir_page_free_bulk(pages, n, page);
+    weir_page_cache_drain_all(pages, WEIR_DRAIN_EXPEDITED);
+    hand_over_two(20);
+    cr_assert_eq(stats_now().chain_total, 20u);
+    cr_assert_eq(weir_reclaimer_destroy(reclaimer), 0);
+    cr_assert_eq(freed(), nr_handed);
+    cr_assert_eq(weir_page_cache_destroy(pages), 0);
+    gate_destroy(&gate);
 }
