@@ -13,6 +13,7 @@
 #include "fixtures.h"
 #include "free_rcu.h"
 #include "weir/pool.h"
+#include "weir/shrinker.h"
 
 #include <urcu/urcu-qsbr.h>
 
@@ -96,12 +97,34 @@ static void replace(uint64_t dice, enum form form)
         hand_over(old, form);
 }
 
+/* Empties a few places of the table, and hands over what was there as an array. */
+static void take_several(uint64_t dice, bool may_wait)
+{
+    void *olds[TABLE];
+    size_t n = 0;
+    for (unsigned i = 0; i < dice % TABLE; i++) {
+        struct object *old = weir_xchg_acq_rel(&table[(dice + i) % TABLE], NULL);
+        if (!old)
+            continue;
+        if (weir_xchg_relaxed(&old->handed, 1u) != 0)
+            stress_fail("an object was used again that had been handed over");
+        olds[n++] = old;
+    }
+    weir_fetch_add_relaxed(&handed_over, (uint64_t)n);
+    size_t taken = may_wait ? weir_free_rcu_bulk_mightsleep(reclaimer, n, olds)
+                            : weir_free_rcu_bulk_try(reclaimer, n, olds);
+    for (size_t i = 0; i < n - taken; i++)
+        weir_free_rcu(reclaimer, olds[i], &((struct object *)olds[i])->head);
+}
+
 static void interrupt(void)
 {
     static uint64_t number;
     uint64_t dice = weir_fetch_add_relaxed(&number, UINT64_C(1));
     replace(dice, TWO_ARGUMENTS);
     replace(dice / TABLE, TRY);
+    if (dice % 8 == 0)
+        take_several(dice / 8, false);
 }
 
 static void dwell(uint64_t dice)
@@ -180,6 +203,12 @@ static void write_table(uint64_t random, bool registered)
             check_barrier(dice >> 34);
         if ((dice >> 34 & 255) == 0)
             weir_reclaimer_poll(reclaimer);
+        if ((dice >> 34 & 63) == 1)
+            take_several(dice >> 44, dice >> 43 & 1);
+        if ((dice >> 34 & 511) == 2)
+            weir_free_rcu_flush(reclaimer);
+        if ((dice >> 34 & 1023) == 3)
+            weir_shrink(SIZE_MAX);
         if ((dice >> 42 & 1023) == 0)
             weir_reclaimer_stats(reclaimer, &stats);
     }
