@@ -16,11 +16,13 @@
 
 #define FIELD_THREADS_MAX 64
 #define FIELD_READERS_MAX 64
-#define FIELD_BLOCK WEIR_RECLAIMER_CAPACITY_DEFAULT /* objects that the floor frees at once */
-#define FIELD_CK_POLL QUIESCENT_EVERY               /* ck_epoch: calls between two polls */
 
-/* Operations between two quiescent states: workers are readers too. */
+/* Operations between two quiescent states: workers are readers too. At these ck_epoch also polls. */
 #define QUIESCENT_EVERY 64
+
+/* What the floor frees at once: weir's magazines by default, of pointers and of pages. */
+#define FIELD_BLOCK WEIR_RECLAIMER_CAPACITY_DEFAULT
+#define FIELD_PAGE_BLOCK 124
 
 /* What every contender is told. */
 struct field_setting {
@@ -49,7 +51,7 @@ struct field_cell {
 };
 
 /* Objects that were handed over and not yet freed, over the time of a round. */
-#define FIELD_POINTS 496
+#define FIELD_POINTS 240
 struct field_sampled {
     double mean;         /* over the time until the last was handed over */
     double peak;         /* at any time */
@@ -82,11 +84,11 @@ struct field_contender {
     /* In the last worker after that: returns when everything is freed. NULL: it is. */
     void (*barrier)(void);
     uint64_t (*periods)(void); /* so far; NULL: it cannot tell */
-    uint64_t (*freed)(void);   /* so far; NULL: field_free() counts */
+    uint64_t (*freed)(void);   /* so far; NULL: field_count_freed() knows */
     bool (*close)(void);       /* false: objects are missing. NULL: nothing to do */
 };
 
-extern const struct field_contender field_weir[4], field_urcu[3], field_plain[3], field_ck;
+extern const struct field_contender field_weir[6], field_urcu[3], field_plain[3], field_ck;
 
 /* field_cell.c: answers requests until there are no more. False if something failed. */
 bool field_serve(const struct field_contender *contender, const struct field_setting *setting);
@@ -121,6 +123,8 @@ enum field_row {
     ROW_FLOOR_BLOCKS,
     ROW_FLOOR_ONES,
     ROW_PAGES,
+    ROW_PAGE_BLOCKS,
+    ROW_PAGE_ONES,
     FIELD_ROWS
 };
 
@@ -139,9 +143,13 @@ struct field_player {
 const char *field_row_id(enum field_row row);
 const char *field_row_name(enum field_row row);
 bool field_row_is_peer(enum field_row row); /* takes part with --peers only */
+static inline bool field_row_is_page(enum field_row row)
+{
+    return row >= ROW_PAGES;
+}
 static inline bool field_row_is_floor(enum field_row row)
 {
-    return row == ROW_FLOOR_BLOCKS || row == ROW_FLOOR_ONES;
+    return row == ROW_FLOOR_BLOCKS || row == ROW_FLOOR_ONES || row > ROW_PAGES;
 }
 /* Objects wait for readers: there is something to be seen over time. */
 static inline bool field_row_defers(enum field_row row)
@@ -171,7 +179,7 @@ struct field_options {
 struct field_table {
     enum field_allocator allocator;
     unsigned threads;
-    size_t depth;                  /* the floor's, of each thread */
+    size_t depth, page_depth;      /* the floors', of each thread */
     char missing[FIELD_ROWS][160]; /* why the contender is not here */
     struct field_cell *cells;      /* [round][row] */
     struct field_sampled sampled[FIELD_ROWS];

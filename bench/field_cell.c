@@ -62,7 +62,7 @@ static uint64_t freed_so_far(void)
     uint64_t sum = 0;
     if (all.contender->freed != NULL)
         return all.contender->freed();
-    for (uint32_t i = 0; i < weir_load_relaxed(&freers.used); i++) /* relaxed: see field_free() */
+    for (uint32_t i = 0; i < weir_load_relaxed(&freers.used); i++) /* relaxed: see field_count_freed() */
         sum += weir_load_relaxed(&freers.by[i].freed);
     return sum;
 }

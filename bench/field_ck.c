@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* field_ck.c - Concurrency Kit's ck_epoch_call. Whoever hands over polls as well, between two of its own read
- * sections, every FIELD_CK_POLL calls: there is no helper thread. */
+ * sections, every QUIESCENT_EVERY calls: there is no helper thread. */
 #include <ck_epoch.h>
 #include <stddef.h>
 

@@ -21,15 +21,20 @@ extern __thread uint64_t *field_freed;
 uint64_t *field_first_free(void);
 void *field_no_memory(void) __attribute__((noreturn));
 
-/* free(), and counts it. */
-ALWAYS_INLINE void field_free(void *object)
+/* Counts objects that have been freed. */
+ALWAYS_INLINE void field_count_freed(size_t n)
 {
     uint64_t *freed = field_freed;
     if (weir_unlikely(freed == NULL))
         freed = field_first_free();
-    free(object);
     weir_store_relaxed(freed,
-                       *freed + 1); /* relaxed: one writer; whoever needs it exact waits for a barrier */
+                       *freed + n); /* relaxed: one writer; whoever needs it exact waits for a barrier */
+}
+
+ALWAYS_INLINE void field_free(void *object)
+{
+    free(object);
+    field_count_freed(1);
 }
 
 ALWAYS_INLINE void *field_malloc(void)
@@ -51,7 +56,8 @@ ALWAYS_INLINE void field_loop(struct field_worker *worker, void *(*alloc)(void),
                 hand_over(object, i);
             }
             left -= stretch;
-            weir_store_relaxed(&worker->handed, worker->handed + stretch); /* relaxed: as in field_free() */
+            weir_store_relaxed(&worker->handed,
+                               worker->handed + stretch); /* relaxed: as in field_count_freed() */
             quiescent();
         }
     }

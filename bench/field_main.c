@@ -116,14 +116,18 @@ static void show(void *arg)
 }
 
 /* Takes a contender that has failed out of the table. True if that must not be: a peer may be missing. */
-static bool give_up(struct field_table *table, enum field_row row, const char *failure)
+static bool give_up(struct field_table *table, enum field_row row, const char *failure, bool optional)
 {
-    bool optional = field_row_is_peer(row) || row == ROW_CK;
     snprintf(table->missing[row], sizeof table->missing[row], "not run: %.140s", failure);
     if (!optional)
         fprintf(stderr, PROGRAM ": %s, threads: %u, %s: %s\n", field_allocator_name(table->allocator),
                 table->threads, field_row_name(row), failure);
     return !optional;
+}
+
+static bool is_optional(enum field_row row)
+{
+    return field_row_is_peer(row) || row == ROW_CK;
 }
 
 /* A round; *cell is what came of it. True if something is wrong. */
@@ -143,8 +147,7 @@ static bool take_turn(struct field_table *table, enum field_row row, enum field_
                  (unsigned long long)cell->handed, (unsigned long long)cell->freed);
     else
         return false;
-    bool lost = player->failure[0] == '\0';
-    return give_up(table, row, what) || lost;
+    return give_up(table, row, what, is_optional(row) && player->failure[0] != '\0');
 }
 
 /* Starts one, which warms up; and somebody looks on for a round. True if something is wrong. */
@@ -155,7 +158,7 @@ static bool enter(struct field_table *table, enum field_row row, struct progress
                                           .loops = options.loops,
                                           .objects = options.objects,
                                           .object_bytes = options.object_bytes,
-                                          .depth = table->depth};
+                                          .depth = field_row_is_page(row) ? table->page_depth : table->depth};
     struct field_player *player = &cast[row];
     struct field_cell ignored;
     if (field_row_is_peer(row) && !options.peers) {
@@ -168,10 +171,10 @@ static bool enter(struct field_table *table, enum field_row row, struct progress
     if (table->missing[row][0] != '\0' || field_player_turn(player, FIELD_SAMPLE, &table->sampled[row],
                                                             sizeof table->sampled[row], show, progress))
         return false;
-    return give_up(table, row, player->failure);
+    return give_up(table, row, player->failure, is_optional(row));
 }
 
-/* The floor comes last: it keeps as many objects alive as weir's ways did, on average, per thread. */
+/* The floors come last: they keep as many objects alive as weir's ways did, on average, per thread. */
 static bool enter_all(struct field_table *table, struct progress *progress)
 {
     bool failed = false;
@@ -182,6 +185,7 @@ static bool enter_all(struct field_table *table, struct progress *progress)
                       table->sampled[ROW_MIGHTSLEEP].mean) /
                      3;
     table->depth = (size_t)(pending / table->threads + 0.5);
+    table->page_depth = (size_t)(table->sampled[ROW_PAGES].mean / table->threads + 0.5);
     for (enum field_row row = 0; row < FIELD_ROWS; row++)
         if (field_row_is_floor(row))
             failed |= enter(table, row, progress);

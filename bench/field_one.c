@@ -17,6 +17,8 @@ static const struct field_contender *find(const char *id)
         &field_weir[1],
         &field_weir[2],
         &field_weir[3],
+        &field_weir[4],
+        &field_weir[5],
         &field_urcu[0],
         &field_urcu[1],
         &field_urcu[2],

@@ -1,76 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * field_plain.c - what the allocator alone costs: malloc and free at once; and the floor under all deferred free,
- * malloc and free with as many objects alive as weir had waiting, first in, first out, by the block or one by one.
- */
-#include "field_loop.h"
+/* field_plain.c - what the allocator alone costs: malloc and free at once; and the floor, see field_ring.h. */
+#include "field_ring.h"
 #include "field_urcu.h"
 
-/* A worker's objects that wait to be freed: a ring, full but for `room` slots. */
-static __thread struct {
-    void **object;
-    size_t slots, first, count;
-} ring;
-
-static size_t slots;
-
-static __attribute__((noinline, cold)) void make_ring(void)
+static void free_objects(size_t n, void *objects[])
 {
-    ring.object = calloc(slots, sizeof ring.object[0]);
-    ring.slots = slots;
-    if (ring.object == NULL)
-        field_no_memory();
-}
-
-static void free_first(size_t n)
-{
-    for (ring.count -= n; n != 0; n--) {
-        field_free(ring.object[ring.first]);
-        ring.first = ring.first + 1 != ring.slots ? ring.first + 1 : 0;
-    }
+    for (size_t i = 0; i < n; i++)
+        field_free(objects[i]);
 }
 
 static void free_rest(void)
 {
-    free_first(ring.count);
+    ring_free_first(ring.count, free_objects);
 }
 
-/* Frees `n` of the oldest first if the ring is full. */
-ALWAYS_INLINE void put(void *object, size_t n)
-{
-    if (weir_unlikely(ring.count == ring.slots)) {
-        if (ring.slots == 0)
-            make_ring();
-        else
-            free_first(n);
-    }
-    size_t at = ring.first + ring.count++;
-    ring.object[at < ring.slots ? at : at - ring.slots] = object;
-}
-
-/* With a block more or less, on average `depth` wait. */
 static bool open_blocks(const struct field_setting *setting)
 {
-    slots = (setting->depth > FIELD_BLOCK / 2 ? setting->depth - FIELD_BLOCK / 2 : 0) + FIELD_BLOCK;
+    ring_set(setting->depth, FIELD_BLOCK);
     return true;
 }
 
 static bool open_ones(const struct field_setting *setting)
 {
-    slots = setting->depth != 0 ? setting->depth : 1;
+    ring_set(setting->depth, 1);
     return true;
 }
 
 ALWAYS_INLINE void put_and_free_block(void *object, uint64_t number)
 {
     (void)number;
-    put(object, FIELD_BLOCK);
+    ring_put(object, FIELD_BLOCK, free_objects);
 }
 
 ALWAYS_INLINE void put_and_free_one(void *object, uint64_t number)
 {
     (void)number;
-    put(object, 1);
+    ring_put(object, 1, free_objects);
 }
 
 ALWAYS_INLINE void free_at_once(void *object, uint64_t number)

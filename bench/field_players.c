@@ -16,7 +16,7 @@ static const struct {
     [ROW_WEIR] = {"weir", "weir, both forms by turns", ONE, false},
     [ROW_TWO_ARGUMENT] = {"weir-two-argument", "weir_free_rcu", ONE, false},
     [ROW_MIGHTSLEEP] = {"weir-mightsleep", "weir_free_rcu_mightsleep", ONE, false},
-    [ROW_CK] = {"ck-epoch", "ck_epoch_call, inline polling", ONE, false},
+    [ROW_CK] = {"ck-epoch", "ck_epoch_call, poll every 64", ONE, false},
     [ROW_DEFER] = {"defer-rcu", "liburcu defer_rcu", ONE, false},
     [ROW_CALL_RCU] = {"call-rcu", "liburcu call_rcu", ONE, false},
     [ROW_CALL_RCU_PER_CPU] = {"call-rcu-per-cpu", "liburcu call_rcu, helper per CPU", ONE, false},
@@ -25,8 +25,10 @@ static const struct {
     [ROW_FLOOR_BLOCKS] = {"floor-blocks", "floor: free later, 508 at once", ONE, false},
     [ROW_FLOOR_ONES] = {"floor-ones", "floor: free later, one by one", ONE, false},
     [ROW_PAGES] = {"weir-pages", "weir_page_alloc, _free_rcu", ONE, false},
+    [ROW_PAGE_BLOCKS] = {"floor-page-blocks", "floor: page free later, 124 at once", ONE, false},
+    [ROW_PAGE_ONES] = {"floor-page-ones", "floor: page free later, one by one", ONE, false},
 };
-_Static_assert(FIELD_BLOCK == 508, "the floor's name");
+_Static_assert(FIELD_BLOCK == 508 && FIELD_PAGE_BLOCK == 124 && QUIESCENT_EVERY == 64, "the names");
 
 static const struct {
     const char *name, *library[6]; /* as LD_PRELOAD has it; "": nothing has to be loaded */

@@ -23,12 +23,6 @@ static bool is_weir(unsigned row)
     return row <= ROW_MIGHTSLEEP || row == ROW_PAGES;
 }
 
-/* Allocators make no difference to pages, nor do they have anything to do with the floor. */
-static bool has_ratio(unsigned row)
-{
-    return row != ROW_PAGES;
-}
-
 /* What stands in a row, as text. */
 struct cells {
     char hand_over[24], barrier[24], deviation[16], to_floor[24], periods[24], peak[24], mean[24], most[24];
@@ -52,7 +46,7 @@ static void fill(struct cells *cells, const struct field_results *results, const
     snprintf(cells->hand_over, sizeof cells->hand_over, "%.*f", decimals(hand_over.median), hand_over.median);
     snprintf(cells->barrier, sizeof cells->barrier, "%.*f", decimals(barrier.median), barrier.median);
     snprintf(cells->deviation, sizeof cells->deviation, "%.0f", deviation(&barrier));
-    if (has_ratio(row) && to_floor.median > 0)
+    if (to_floor.median > 0)
         snprintf(cells->to_floor, sizeof cells->to_floor, "%.*f", decimals(to_floor.median), to_floor.median);
     if (field_periods_known(table, row))
         count_text(cells->periods, field_figure(results, table, row, PERIODS).median);
@@ -67,15 +61,16 @@ static void title_of(char text[80], const struct field_table *table)
              table->threads == 1 ? "" : "s");
 }
 
-static const char notes[] = "Nanoseconds per object of each thread, until the last is handed over, and until "
-                            "the end of the barrier:\n"
-                            "medians, and how far off half of the rounds are at most. To floor: as a "
-                            "multiple of the faster floor's,\n"
-                            "round against round. Periods: grace periods per round; of ck_epoch epochs. MiB: "
-                            "the most resident, of all\n"
-                            "rounds. Waiting: objects handed over and not yet freed, in a round that does "
-                            "not count: their number on\n"
-                            "average until the last is handed over, and the most.";
+static const char notes[] =
+    "Nanoseconds per object of each thread, until the last is handed over, and until "
+    "the end of the barrier:\n"
+    "medians, and how far off half of the rounds are at most. To floor: as a "
+    "multiple of the faster floor's,\n"
+    "round against round. Periods: grace periods per round; of ck_epoch epochs. MiB: "
+    "the most resident, of all\n"
+    "rounds. Waiting: objects handed over and not yet freed, in a round that does "
+    "not count: their number on\n"
+    "average until the last is handed over, and the most. Floors keep, per thread, what weir had waiting.";
 
 /* --- for people --- */
 
@@ -106,7 +101,7 @@ static void print_table(FILE *to, const struct field_results *results, const str
     title_of(title, table);
     fprintf(to, "\n%s\n", title);
     print_line(to, strlen(title));
-    snprintf(floor, sizeof floor, "the floor keeps %zu per thread", table->depth);
+    snprintf(floor, sizeof floor, "floors keep %zu, pages: %zu", table->depth, table->page_depth);
     fprintf(to, "  %-*s%9s%14s%9s%8s%7s%8s%8s\n", NAME_WIDTH, floor, "hand over", "to barrier", "to floor",
             "periods", "MiB", "waiting", "most");
     for (unsigned row = 0; row < FIELD_ROWS; row++) {
@@ -183,7 +178,8 @@ static void markdown_table(FILE *to, const struct field_results *results, const 
 {
     char title[80];
     title_of(title, table);
-    fprintf(to, "\n**%s**; the floor keeps %zu objects alive per thread\n\n", title, table->depth);
+    fprintf(to, "\n**%s**; the floors keep %zu objects, %zu pages alive per thread\n\n", title, table->depth,
+            table->page_depth);
     fputs("| | hand over | to barrier | to floor | periods | MiB | waiting | most |\n"
           "|---|--:|--:|--:|--:|--:|--:|--:|\n",
           to);
@@ -268,7 +264,7 @@ static void json_row(FILE *to, const struct field_results *results, const struct
     }
     for (enum field_figure figure = HAND_OVER; figure <= PERIODS; figure++) {
         struct spread spread = field_figure(results, table, row, figure);
-        if ((figure != TO_FLOOR || has_ratio(row)) && (figure != PERIODS || field_periods_known(table, row)))
+        if (figure != PERIODS || field_periods_known(table, row))
             json_figure(to, names[figure], &spread);
     }
     fprintf(to, ",\n       \"peak_bytes\": %zu, \"waiting_mean\": %.0f, \"waiting_most\": %.0f}",
@@ -327,7 +323,8 @@ void field_json(FILE *to, const struct field_results *results)
         const struct field_table *table = &results->table[i];
         fputs("    {", to);
         text_json_named(to, "allocator", field_allocator_name(table->allocator));
-        fprintf(to, ", \"threads\": %u, \"floor_depth\": %zu, \"rows\": [\n", table->threads, table->depth);
+        fprintf(to, ", \"threads\": %u, \"floor_depth\": %zu, \"page_floor_depth\": %zu, \"rows\": [\n",
+                table->threads, table->depth, table->page_depth);
         for (unsigned row = 0; row < FIELD_ROWS; row++) {
             json_row(to, results, table, row);
             fputs(row + 1 < FIELD_ROWS ? ",\n" : "\n", to);

@@ -16,9 +16,11 @@ static double smaller(double a, double b)
 }
 
 /* The faster of both. */
-static double floor_of(const struct field_table *table, unsigned round)
+static double floor_of(const struct field_table *table, unsigned round, unsigned row)
 {
-    return smaller(time_of(table, round, ROW_FLOOR_BLOCKS), time_of(table, round, ROW_FLOOR_ONES));
+    bool page = field_row_is_page(row);
+    return smaller(time_of(table, round, page ? ROW_PAGE_BLOCKS : ROW_FLOOR_BLOCKS),
+                   time_of(table, round, page ? ROW_PAGE_ONES : ROW_FLOOR_ONES));
 }
 
 static double call_rcu_of(const struct field_table *table, unsigned round)
@@ -29,7 +31,7 @@ static double call_rcu_of(const struct field_table *table, unsigned round)
 static double value_of(const struct field_table *table, unsigned round, unsigned row,
                        enum field_figure figure)
 {
-    double to_barrier = time_of(table, round, row), floor = floor_of(table, round);
+    double to_barrier = time_of(table, round, row), floor = floor_of(table, round, row);
     if (to_barrier <= 0 || figure == TO_BARRIER)
         return to_barrier;
     if (figure == TO_FLOOR)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* field_weir.c - weir's deferred free: of malloc'd objects in both forms, alternating and alone; and of pages. */
+/* field_weir.c - weir's deferred free: of malloc'd objects in both forms, by turns and alone; of pages, and their
+ * floor: see field_ring.h. */
 #include <string.h>
 #include <urcu/urcu-qsbr.h>
 
-#include "field_loop.h"
+#include "field_ring.h"
 #include "field_urcu.h"
 
 struct object {
@@ -150,16 +151,74 @@ static bool close_pages(void)
     return weir_page_cache_destroy(pages) == 0;
 }
 
+/* --- pages without readers --- */
+
+static bool open_page_blocks(const struct field_setting *setting)
+{
+    ring_set(setting->depth, FIELD_PAGE_BLOCK);
+    return open_pages(setting);
+}
+
+static bool open_page_ones(const struct field_setting *setting)
+{
+    ring_set(setting->depth, 1);
+    return open_pages(setting);
+}
+
+static void free_pages(size_t n, void *objects[])
+{
+    weir_page_free_bulk(pages, n, objects);
+    field_count_freed(n);
+}
+
+static void free_page(size_t n, void *objects[])
+{
+    (void)n;
+    weir_page_free(pages, objects[0]);
+    field_count_freed(1);
+}
+
+ALWAYS_INLINE void put_and_free_pages(void *page, uint64_t number)
+{
+    (void)number;
+    ring_put(page, FIELD_PAGE_BLOCK, free_pages);
+}
+
+ALWAYS_INLINE void put_and_free_page(void *page, uint64_t number)
+{
+    (void)number;
+    ring_put(page, 1, free_page);
+}
+
+static void work_page_blocks(struct field_worker *worker)
+{
+    field_loop(worker, alloc_page, put_and_free_pages, urcu_qsbr_quiescent_state);
+}
+
+static void work_page_ones(struct field_worker *worker)
+{
+    field_loop(worker, alloc_page, put_and_free_page, urcu_qsbr_quiescent_state);
+}
+
+static void free_rest(void)
+{
+    ring_free_first(ring.count, free_pages);
+}
+
 #define RECLAIMER(ID, WORK)                                                                                  \
     {                                                                                                        \
         URCU_READERS, .id = (ID), .open = open_reclaimer, .work = (WORK), .barrier = barrier,                \
                       .periods = periods, .close = close_reclaimer                                           \
     }
 
-const struct field_contender field_weir[4] = {
+const struct field_contender field_weir[6] = {
     RECLAIMER("weir", work_both),
     RECLAIMER("weir-two-argument", work_two_argument),
     RECLAIMER("weir-mightsleep", work_mightsleep),
     {URCU_READERS, .id = "weir-pages", .open = open_pages, .work = work_pages, .barrier = barrier_pages,
      .periods = page_periods, .freed = pages_freed, .close = close_pages},
+    {URCU_READERS, .id = "floor-page-blocks", .open = open_page_blocks, .work = work_page_blocks,
+     .finish = free_rest, .close = close_pages},
+    {URCU_READERS, .id = "floor-page-ones", .open = open_page_ones, .work = work_page_ones,
+     .finish = free_rest, .close = close_pages},
 };
