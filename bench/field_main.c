@@ -282,8 +282,8 @@ int main(int argc, char **argv)
     bool failed = false;
 
     parse(argc, argv);
-    FILE *json = open_output("field.json");
     choose_allocators();
+    FILE *json = open_output("field.json");
     machine_describe(&machine);
     results.options = &options;
     results.machine = &machine;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* field_plain.c - what the allocator alone costs: malloc and free at once; and the floor, see field_ring.h. */
 #include "field_ring.h"
-#include "field_urcu.h"
 
 static void free_objects(size_t n, void *objects[])
 {
@@ -61,6 +60,6 @@ static void work_ones(struct field_worker *worker)
 
 const struct field_contender field_plain[3] = {
     {URCU_READERS, .id = "free", .open = field_urcu_open, .work = work_free},
-    {URCU_READERS, .id = "floor-blocks", .open = open_blocks, .work = work_blocks, .finish = free_rest},
-    {URCU_READERS, .id = "floor-ones", .open = open_ones, .work = work_ones, .finish = free_rest},
+    {RING_WORKERS, .id = "floor-blocks", .open = open_blocks, .work = work_blocks, .finish = free_rest},
+    {RING_WORKERS, .id = "floor-ones", .open = open_ones, .work = work_ones, .finish = free_rest},
 };

@@ -7,6 +7,7 @@
 #define BENCH_FIELD_RING_H
 
 #include "field_loop.h"
+#include "field_urcu.h"
 
 /* A worker's objects that wait. */
 static __thread struct {
@@ -53,5 +54,13 @@ ALWAYS_INLINE void ring_put(void *object, size_t block, ring_free free_objects)
     size_t at = ring.first + ring.count++;
     ring.object[at < ring.slots ? at : at - ring.slots] = object;
 }
+
+static void ring_leave(unsigned number)
+{
+    free(ring.object);
+    field_urcu_leave(number);
+}
+
+#define RING_WORKERS URCU_READERS_WITH(field_urcu_enter, ring_leave)
 
 #endif /* BENCH_FIELD_RING_H */

@@ -12,8 +12,9 @@ bool field_urcu_open(const struct field_setting *setting);
 bool field_urcu_enter(unsigned number);
 void field_urcu_leave(unsigned number);
 
-#define URCU_READERS                                                                                         \
-    .enter = field_urcu_enter, .leave = field_urcu_leave, .quiescent = urcu_qsbr_quiescent_state,            \
+#define URCU_READERS URCU_READERS_WITH(field_urcu_enter, field_urcu_leave)
+#define URCU_READERS_WITH(ENTER, LEAVE)                                                                      \
+    .enter = (ENTER), .leave = (LEAVE), .quiescent = urcu_qsbr_quiescent_state,                              \
     .offline = urcu_qsbr_thread_offline, .online = urcu_qsbr_thread_online
 
 #endif /* BENCH_FIELD_URCU_H */

@@ -5,7 +5,6 @@
 #include <urcu/urcu-qsbr.h>
 
 #include "field_ring.h"
-#include "field_urcu.h"
 
 struct object {
     unsigned char first;
@@ -217,8 +216,8 @@ const struct field_contender field_weir[6] = {
     RECLAIMER("weir-mightsleep", work_mightsleep),
     {URCU_READERS, .id = "weir-pages", .open = open_pages, .work = work_pages, .barrier = barrier_pages,
      .periods = page_periods, .freed = pages_freed, .close = close_pages},
-    {URCU_READERS, .id = "floor-page-blocks", .open = open_page_blocks, .work = work_page_blocks,
+    {RING_WORKERS, .id = "floor-page-blocks", .open = open_page_blocks, .work = work_page_blocks,
      .finish = free_rest, .close = close_pages},
-    {URCU_READERS, .id = "floor-page-ones", .open = open_page_ones, .work = work_page_ones,
+    {RING_WORKERS, .id = "floor-page-ones", .open = open_page_ones, .work = work_page_ones,
      .finish = free_rest, .close = close_pages},
 };
