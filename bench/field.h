@@ -2,9 +2,9 @@
 /*
  * field.h - deferred free beside its peers: what the programs of bench/field share.
  *
- * A contender is a process: weir-bench-field-one, or the program with DPDK's, each with the allocator that its
- * LD_PRELOAD names. All of a table's contenders are alive at the same time and take turns. The loop is the same
- * for all (field_loop.h), and so are the threads around it (field_cell.c).
+ * A contender is a process: weir-bench-field-one, or the program with DPDK's, each with the allocator that
+ * its LD_PRELOAD names. All of a table's contenders are alive at the same time and take turns. The loop is
+ * the same for all (field_loop.h), and so are the threads around it (field_cell.c).
  */
 #ifndef BENCH_FIELD_H
 #define BENCH_FIELD_H
@@ -20,9 +20,12 @@
 /* Operations between two quiescent states: workers are readers too. At these ck_epoch also polls. */
 #define QUIESCENT_EVERY 64
 
-/* What the floor frees at once: weir's magazines by default, of pointers and of pages. */
+/* What the floors free at once: as many objects or pages as weir's magazines hold by default. */
 #define FIELD_BLOCK WEIR_RECLAIMER_CAPACITY_DEFAULT
-#define FIELD_PAGE_BLOCK 124
+static inline size_t field_page_block(void)
+{
+    return weir_cache_capacity_for(4096);
+}
 
 /* What every contender is told. */
 struct field_setting {
@@ -204,8 +207,8 @@ static inline struct field_cell *field_cell_of(const struct field_table *table, 
 /* --- field_summary.c: figures over the rounds, and the targets --- */
 
 enum field_figure { HAND_OVER, TO_BARRIER, TO_FLOOR, PERIODS };
-/* TO_FLOOR: to the end of the barrier, as a multiple of the faster floor's, round against round. All zero: there
- * is no such figure. */
+/* TO_FLOOR: to the end of the barrier, as a multiple of the faster floor's, round against round. All zero:
+ * there is no such figure. */
 struct spread field_figure(const struct field_results *results, const struct field_table *table, unsigned row,
                            enum field_figure figure);
 bool field_periods_known(const struct field_table *table, unsigned row);

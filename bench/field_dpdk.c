@@ -10,8 +10,8 @@
 
 #include "field_loop.h"
 
-#define QUEUE 65536 /* pointers */
-#define RECLAIM 508 /* from so many on an enqueue reclaims, up to as many: as weir's magazines */
+#define QUEUE 65536         /* pointers */
+#define RECLAIM FIELD_BLOCK /* from so many on an enqueue reclaims, up to as many: as weir's magazines */
 
 static struct rte_rcu_qsbr *readers;
 static struct rte_rcu_qsbr_dq *queues[FIELD_THREADS_MAX];

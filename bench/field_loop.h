@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* field_loop.h - what a worker does, to be inlined with a contender's functions; and how frees are counted. */
+/* field_loop.h - what a worker does, with a contender's functions inlined; and how frees are counted. */
 #ifndef BENCH_FIELD_LOOP_H
 #define BENCH_FIELD_LOOP_H
 

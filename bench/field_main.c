@@ -165,6 +165,7 @@ static bool enter(struct field_table *table, enum field_row row, struct progress
         snprintf(table->missing[row], sizeof table->missing[row], "with --peers");
         return false;
     }
+    progress->what = field_row_id(row);
     field_player_start(player, row, table->allocator, libraries[table->allocator], &setting);
     if (take_turn(table, row, FIELD_WARM_UP, &ignored, progress))
         return true;
@@ -208,7 +209,7 @@ static bool leave_all(struct field_table *table, struct progress *progress)
 /* True if something is wrong. */
 static bool measure_table(struct field_table *table)
 {
-    struct progress progress = {table, "warming up", 0};
+    struct progress progress = {table, "", 0};
     char what[40];
 
     memset(cast, 0, sizeof cast);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* field_plain.c - what the allocator alone costs: malloc and free at once; and the floor, see field_ring.h. */
+/* field_plain.c - what the allocator alone costs: free at once; and the floor, see field_ring.h. */
 #include "field_ring.h"
 
 static void free_objects(size_t n, void *objects[])

@@ -22,13 +22,13 @@ static const struct {
     [ROW_CALL_RCU_PER_CPU] = {"call-rcu-per-cpu", "liburcu call_rcu, helper per CPU", ONE, false},
     [ROW_DPDK] = {"dpdk", "DPDK rte_rcu_qsbr_dq", "weir-bench-field-dpdk", true},
     [ROW_FREE] = {"free", "free at once, no readers waited for", ONE, false},
-    [ROW_FLOOR_BLOCKS] = {"floor-blocks", "floor: free later, 508 at once", ONE, false},
+    [ROW_FLOOR_BLOCKS] = {"floor-blocks", "floor: free later, by the block", ONE, false},
     [ROW_FLOOR_ONES] = {"floor-ones", "floor: free later, one by one", ONE, false},
     [ROW_PAGES] = {"weir-pages", "weir_page_alloc, _free_rcu", ONE, false},
-    [ROW_PAGE_BLOCKS] = {"floor-page-blocks", "floor: page free later, 124 at once", ONE, false},
+    [ROW_PAGE_BLOCKS] = {"floor-page-blocks", "floor: page free later, by the block", ONE, false},
     [ROW_PAGE_ONES] = {"floor-page-ones", "floor: page free later, one by one", ONE, false},
 };
-_Static_assert(FIELD_BLOCK == 508 && FIELD_PAGE_BLOCK == 124 && QUIESCENT_EVERY == 64, "the names");
+_Static_assert(QUIESCENT_EVERY == 64, "the name of ck_epoch's row");
 
 static const struct {
     const char *name, *library[6]; /* as LD_PRELOAD has it; "": nothing has to be loaded */

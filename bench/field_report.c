@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* field_report.c - the tables, for people (at most 100 columns), for docs/deferred.md, as JSON, and for the plots. */
+/* field_report.c - the tables: for people (at most 100 columns), for docs/deferred.md, as JSON; and what the
+ * plots show. */
 #include <string.h>
 
 #include "field.h"
@@ -153,10 +154,10 @@ void field_report(FILE *to, const struct field_results *results)
     fprintf(to, "  per CPU   %s\n", results->machine->percpu_reason);
     fprintf(to,
             "  run       %u loop%s of %u objects of %u bytes per thread; %u reader%s besides;\n"
-            "            %u round%s; took %.0f s\n",
+            "            blocks of %u objects, %zu pages; %u round%s; took %.0f s\n",
             options->loops, options->loops == 1 ? "" : "s", options->objects, options->object_bytes,
-            options->readers, options->readers == 1 ? "" : "s", options->rounds,
-            options->rounds == 1 ? "" : "s", results->seconds);
+            options->readers, options->readers == 1 ? "" : "s", (unsigned)FIELD_BLOCK, field_page_block(),
+            options->rounds, options->rounds == 1 ? "" : "s", results->seconds);
     if (noise->others >= 0)
         fprintf(
             to,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * field_ring.h - the floor under deferred free: as many objects alive as weir had waiting, first in, first out, with
- * no readers to wait for; freed by the block, or one by one.
+ * field_ring.h - the floor under deferred free: as many objects alive as weir had waiting, first in, first
+ * out, with no readers to wait for; freed by the block, or one by one.
  */
 #ifndef BENCH_FIELD_RING_H
 #define BENCH_FIELD_RING_H

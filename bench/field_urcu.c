@@ -85,9 +85,9 @@ static void work_call_rcu(struct field_worker *worker)
 /*
  * --- defer_rcu: a queue of 4096 slots per thread ---
  *
- * A full queue is emptied by the call that finds it full, which waits for a mutex while its thread is online; who
- * holds the mutex may be waiting for a grace period, and so for that thread. So workers empty their queue themselves,
- * offline, before it is full.
+ * A full queue is emptied by the call that finds it full, which waits for a mutex while its thread is online;
+ * who holds the mutex may be waiting for a grace period, and so for that thread. So workers empty their queue
+ * themselves, offline, before it is full.
  */
 #define DEFER_EVERY 3840 /* calls; each takes a slot, but for the first few */
 _Static_assert(DEFER_EVERY % QUIESCENT_EVERY == 0, "it happens at a quiescent state");

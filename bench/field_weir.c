@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* field_weir.c - weir's deferred free: of malloc'd objects in both forms, by turns and alone; of pages, and their
- * floor: see field_ring.h. */
+/* field_weir.c - weir's deferred free: of malloc'd objects in both forms, by turns and alone; of pages, and
+ * their floor: see field_ring.h. */
 #include <string.h>
 #include <urcu/urcu-qsbr.h>
 
@@ -14,6 +14,7 @@ _Static_assert(sizeof(struct object) <= 32, "the smallest --object-bytes");
 
 static struct weir_reclaimer *reclaimer;
 static struct weir_page_cache *pages;
+static size_t page_block; /* that the floor frees at once */
 
 /* As free() by default, and counted. */
 static void free_bulk(void *arg, size_t n, void *objects[])
@@ -154,7 +155,8 @@ static bool close_pages(void)
 
 static bool open_page_blocks(const struct field_setting *setting)
 {
-    ring_set(setting->depth, FIELD_PAGE_BLOCK);
+    page_block = field_page_block();
+    ring_set(setting->depth, page_block);
     return open_pages(setting);
 }
 
@@ -180,7 +182,7 @@ static void free_page(size_t n, void *objects[])
 ALWAYS_INLINE void put_and_free_pages(void *page, uint64_t number)
 {
     (void)number;
-    ring_put(page, FIELD_PAGE_BLOCK, free_pages);
+    ring_put(page, page_block, free_pages);
 }
 
 ALWAYS_INLINE void put_and_free_page(void *page, uint64_t number)
