@@ -180,11 +180,11 @@ static bool chain_is_pending(void *arg)
 /* --- handing over --- */
 
 /* From here on, whatever is done between weir__enter() and weir__leave() is not done while another thread
- * forks. */
+ * forks. What comes before is the fast path in WEIR_PERCPU_LOCK. */
 
 void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
-    if (!weir__enter())
+    if (weir__percpu_put_locked(reclaimer->paths.slots, object) || !weir__enter())
         return;
     if (weir__deferred_add_slow(&reclaimer->deferred, 1, &object) == 0)
         chain_add(reclaimer, object, head);
@@ -278,6 +278,8 @@ static int add_or_wait(struct weir_reclaimer *reclaimer, size_t *left, void *con
 int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *object)
 {
     size_t left = 1;
+    if (weir__percpu_put_locked(reclaimer->paths.slots, object))
+        return 0;
     return add_or_wait(reclaimer, &left, &object);
 }
 
@@ -305,7 +307,8 @@ size_t weir_free_rcu_bulk_try(struct weir_reclaimer *reclaimer, size_t n, void *
 
 bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object)
 {
-    return weir_free_rcu_bulk_try(reclaimer, 1, &object) != 0;
+    return weir__percpu_put_locked(reclaimer->paths.slots, object) ||
+           weir_free_rcu_bulk_try(reclaimer, 1, &object) != 0;
 }
 
 int weir_free_rcu_barrier(struct weir_reclaimer *reclaimer)
