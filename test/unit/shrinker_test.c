@@ -78,16 +78,16 @@ Test(shrinker, nobody_registered_gives_nothing)
 
 Test(shrinker, each_gives_in_proportion_to_what_it_has)
 {
-    add_three(1000000, 3000000, 0);
+    add_three(0, 1000000, 3000000);
     size_t given = weir_shrink(400000);
     cr_assert_geq(given, 400000u);
     cr_assert_leq(given, 400002u);
-    cr_assert_geq(hoards[0].asked[0], 100000u);
-    cr_assert_leq(hoards[0].asked[0], 100001u);
-    cr_assert_geq(hoards[1].asked[0], 299999u); /* rounded up, or to what was missing */
-    cr_assert_leq(hoards[1].asked[0], 300001u);
-    cr_assert_eq(hoards[0].has + hoards[1].has, 4000000u - given);
-    cr_assert_eq(hoards[2].scans, 0u, "it has nothing, and is not asked");
+    cr_assert_geq(hoards[1].asked[0], 100000u);
+    cr_assert_leq(hoards[1].asked[0], 100001u); /* rounded up */
+    cr_assert_geq(hoards[2].asked[0], 300000u);
+    cr_assert_leq(hoards[2].asked[0], 300001u);
+    cr_assert_eq(left(), 4000000u - given);
+    cr_assert_eq(hoards[0].scans, 0u, "it has nothing, and is not asked");
 }
 
 Test(shrinker, all_of_it_is_everything)
@@ -229,6 +229,22 @@ Test(shrinker, scan_may_unregister_another_and_register_one)
     hoards[0].entered = replace_the_next;
     cr_assert_eq(weir_shrink(SIZE_MAX), 150u);
     cr_assert_eq(hoards[1].scans, 0u);
+}
+
+static size_t replace_another_and_count(void *arg)
+{
+    weir_shrinker_unregister(&hoards[1].shrinker);
+    add(&hoards[1], 100);
+    return hoard_count(arg);
+}
+
+Test(shrinker, count_may_unregister_another_and_register_one)
+{
+    add(&hoards[0], 100);
+    hoards[0].shrinker.count = replace_another_and_count;
+    add(&hoards[1], 100);
+    cr_assert_eq(weir_shrink(100), 100u);
+    cr_assert_geq(hoards[0].scans, 1u);
 }
 
 /* --- other threads --- */
