@@ -35,6 +35,7 @@
 WEIR_BEGIN_C_NAMES
 
 struct weir_grace;
+struct ck_epoch; /* ck_epoch_t */
 
 typedef struct weir_grace_cookie {
     uint64_t value; /* even; compare with weir_grace_poll() only */
@@ -86,6 +87,19 @@ struct weir_grace_source {
 WEIR_API struct weir_grace_source weir_grace_source_qsbr(void);
 
 /*
+ * Likewise liburcu-memb. If it is not built in: a source without functions, which weir_grace_create()
+ * refuses.
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
+ */
+WEIR_API struct weir_grace_source weir_grace_source_memb(void);
+
+/*
+ * Likewise an epoch of Concurrency Kit, which must live longer than what is made of the source.
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none.
+ */
+WEIR_API struct weir_grace_source weir_grace_source_ck_epoch(struct ck_epoch *epoch);
+
+/*
  * The process's liburcu-qsbr as a source. Every caller gets the same one; give it back with weir_grace_put().
  * It survives fork() if no other thread is a registered reader then: that is liburcu's own rule.
  * 0; -ENOMEM or -EAGAIN if the helper thread cannot be started.
@@ -93,6 +107,23 @@ WEIR_API struct weir_grace_source weir_grace_source_qsbr(void);
  *   Ordering: none.       Memory: allocates the first time; -ENOMEM.
  */
 WEIR_API int weir_grace_qsbr(struct weir_grace **grace);
+
+/*
+ * The process's liburcu-memb, as weir_grace_qsbr(); or -ENOTSUP, with *grace set to NULL, if it is not built
+ * in.
+ *   Progress: may block.  Callers: any thread, not a signal handler.
+ *   Ordering: none.       Memory: allocates the first time; -ENOMEM.
+ */
+WEIR_API int weir_grace_memb(struct weir_grace **grace);
+
+/*
+ * An epoch of Concurrency Kit as a source: a new one with each call, to be given back with weir_grace_put()
+ * while the epoch is still there. 0; or, with *grace set to NULL, as weir_grace_create(), and -ENOTSUP if it
+ * is not built in.
+ *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: allocates; -ENOMEM.
+ */
+WEIR_API int weir_grace_ck_epoch(struct weir_grace **grace, struct ck_epoch *epoch);
 
 /*
  * A source of your own, to be given back with weir_grace_put(). 0; or, with *grace set to NULL: -EINVAL if
@@ -105,7 +136,7 @@ WEIR_API int weir_grace_create(struct weir_grace **grace, const struct weir_grac
 
 /*
  * Gives a source back; the last one to do so stops the helper thread of a source of your own. (That of
- * weir_grace_qsbr() sleeps until the process ends.) Everything built on it must have
+ * weir_grace_qsbr() and weir_grace_memb() sleeps until the process ends.) Everything built on it must have
  * been destroyed before. NULL is allowed.
  *   Progress: may block.
  *   Callers: any thread, not a signal handler; an online reader is put offline meanwhile.  Ordering: none.
