@@ -328,6 +328,7 @@ void weir_free_rcu_flush(struct weir_reclaimer *reclaimer)
 
 size_t weir_reclaimer_poll(struct weir_reclaimer *reclaimer)
 {
+    weir_grace_drive(reclaimer->grace); /* nothing, if there is a helper thread */
     if (!weir__enter())
         return 0;
     if (chain_pending(reclaimer) != 0)

@@ -8,7 +8,7 @@
 /* How soon the helper thread looks after CPUs that have gone idle with something pending. */
 #define WEIR_SWEEP_MILLISECONDS 20
 
-/* Somebody who has something to be done now and then, on the helper thread. */
+/* Somebody who has something to be done now and then, on the helper thread or whatever thread drives. */
 struct weir__grace_client {
     struct weir__grace_client *next;
     uint64_t
@@ -20,8 +20,17 @@ struct weir__grace_client {
 };
 
 void weir__grace_get(struct weir_grace *grace);
+
+/* One for the process: weir_grace_create() into *shared, which keeps a reference of its own, unless it is
+ * there already; *grace is one for the caller. 0, or as weir_grace_create(). */
+int weir__grace_share(struct weir_grace **shared, const struct weir_grace_source *source,
+                      struct weir_grace **grace);
+
 void weir__grace_register(struct weir_grace *grace, struct weir__grace_client *client);
 void weir__grace_unregister(struct weir_grace *grace, struct weir__grace_client *client);
+
+/* Is there a helper thread, or do grace periods and sweeps wait for weir_grace_drive()? */
+bool weir__grace_has_helper(const struct weir_grace *grace);
 
 /* A client that had nothing to be done wishes to be swept. Any context. */
 void weir__grace_kick(struct weir_grace *grace);
