@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pools of empty magazines: threads, and a signal handler that interrupts them, get, put, shrink and press
- * at once, from memory of the system and from a page cache, whose pages others write to as soon as they have
- * gone. A magazine is in the hands of one at a time, and stays as its owner left it; in the end the counts agree,
- * and all but the reserve can be given back.
+ * The pools of empty magazines: threads, and a signal handler that interrupts them, get, put, shrink and
+ * press at once, from memory of the system and from a page cache, whose pages others write to as soon as they
+ * have gone. A magazine is in the hands of one at a time, and stays as its owner left it; in the end the
+ * counts agree, and all but the reserve can be given back.
  */
 #include <errno.h>
 

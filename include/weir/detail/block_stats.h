@@ -10,9 +10,9 @@
 /* Magazines that pointers wait or lie in: weir's own overhead. */
 struct weir_block_stats {
     size_t in_use; /* now */
-    /* In use or idle. More are made only when none is idle: one that has at least half a page of memory one at
-     * a time, and it may be given back before the end; smaller ones a chunk (64 KiB, or a page) at a time,
-     * and those stay, so there is at most a chunk above the most ever in use. */
+    /* In use or idle. More are made only when none is idle. Those of at least half a page are made one by
+     * one, and may be given back before the end; smaller ones a chunk (64 KiB, or a page) at a time, and they
+     * stay: at most a chunk above the most ever in use. */
     size_t total;
     uint64_t grown;      /* one was asked for, and memory for more had to be got first */
     uint64_t misses;     /* ... and there was none */
