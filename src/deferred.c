@@ -20,7 +20,7 @@
  * until the scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it
  * returns at once.
  */
-#define BACKLOG_OBJECTS 8192
+#define BACKLOG_OBJECTS 16384
 
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
@@ -58,7 +58,8 @@ static bool admit(struct weir__deferred *deferred)
     size_t n = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
     if (limit == NULL)
         return true;
-    if (weir_load_relaxed(&limit->bytes) >= limit->most_bytes)
+    if (weir_load_relaxed(&limit->bytes) >= limit->most_bytes ||
+        weir_load_relaxed(&limit->objects) + n > limit->most_objects)
         return false;
     if (weir_fetch_add_relaxed(&limit->objects, n) + n <= limit->most_objects)
         return true;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,10 +88,12 @@ static void chain_add(struct weir_reclaimer *reclaimer, void *object, struct wei
     /* Before the add, so that barrier, which reads it, never misses one that is on the list. Relaxed: the add
      * releases it. */
     uint64_t before = weir_fetch_add_relaxed(&reclaimer->chain.added, UINT64_C(1));
-    weir_llist_add(&head->link, &reclaimer->chain.incoming);
-    weir__grace_kick(reclaimer->grace);
-    if (before % CHAIN_BATCH == CHAIN_BATCH - 1)
+    if (weir_llist_add(&head->link, &reclaimer->chain.incoming))
+        weir__grace_kick(reclaimer->grace);
+    if (before % CHAIN_BATCH == CHAIN_BATCH - 1) {
+        sched_yield(); /* to readers and the helper: see BACKLOG_OBJECTS in deferred.c */
         chain_reap(reclaimer, 2 * CHAIN_BATCH); /* more than came, so that a backlog shrinks */
+    }
 }
 
 /* Takes up to `n` objects off the generation that waits, whose time has come; how many. */

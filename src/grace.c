@@ -278,12 +278,26 @@ static void rest(struct weir_grace *grace)
     weir_xchg_acq_rel(&grace->rest, (uint32_t)AWAKE);
 }
 
+/*
+ * Those who end a grace period wake the helper up, and where no CPU is idle that is often on one on which
+ * somebody is handing over: it would preempt him, only to spin for the very reader that it keeps from running.
+ * As a batch task it preempts nobody: it gets the CPU that is idle first, or its turn, or what a thread with a
+ * backlog yields (deferred.c). If the program has given its threads another policy, that stays.
+ */
+static void preempt_nobody(void)
+{
+    static const struct sched_param none = {0};
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        sched_setscheduler(0, SCHED_BATCH, &none); /* if not, not */
+}
+
 static void *helper_main(void *arg)
 {
     struct weir_grace *grace = arg;
     uint64_t last_sweep = weir__milliseconds();
     unsigned naps = 0;
 
+    preempt_nobody();
     while (weir_load_acquire(&grace->stop) == 0) {
         if (!wanted(grace)) {
             rest(grace);

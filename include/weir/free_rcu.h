@@ -89,7 +89,7 @@ struct weir_reclaimer_config {
 #define WEIR_RECLAIMER_CONFIG_INIT                                                                           \
     { NULL, NULL, NULL, NULL, 0, 0, 0, NULL, WEIR_PENDING_WAIT, WEIR_RECLAIMER_RESERVE_DEFAULT, NULL, 0, NULL }
 /* clang-format on */
-#define WEIR_RECLAIMER_CAPACITY_DEFAULT 508 /* 4080 bytes: a page, but for its chunk's header */
+#define WEIR_RECLAIMER_CAPACITY_DEFAULT 508 /* with what belongs to it, a page of 4096 bytes */
 #define WEIR_RECLAIMER_CAPACITY_MAX 65536
 #define WEIR_RECLAIMER_PENDING_DEFAULT 64
 #define WEIR_RECLAIMER_RESERVE_DEFAULT 5
