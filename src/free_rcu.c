@@ -384,7 +384,8 @@ static size_t count(void *arg)
     return weir__blocks_shrinkable(&reclaimer->blocks) + bytes_of(reclaimer, stats.pending);
 }
 
-/* Lets what is not waiting yet begin to, and frees what is done; a grace period later there is more to be had. */
+/* Lets what is not waiting yet begin to, and frees what is done; a grace period later there is more to be
+ * had. */
 static size_t free_what_is_queued(struct weir_reclaimer *reclaimer)
 {
     struct weir_reclaimer_stats before, after;
@@ -396,7 +397,9 @@ static size_t free_what_is_queued(struct weir_reclaimer *reclaimer)
     size_t freed = (size_t)(after.freed - before.freed);
     if (reclaimer->limit.size_of == NULL)
         return freed * GUESSED_BYTES;
-    return before.pending != 0 ? (size_t)((double)before.pending_bytes * (double)freed / (double)before.pending) : 0;
+    return before.pending != 0
+               ? (size_t)((double)before.pending_bytes * (double)freed / (double)before.pending)
+               : 0;
 }
 
 static size_t scan(void *arg, size_t bytes)
@@ -523,7 +526,8 @@ int weir_reclaimer_create(struct weir_reclaimer **result, const struct weir_recl
     }
     reclaimer->paths.slots = &reclaimer->deferred.cpus[0].slot;
     /* Without memory for it, what is handed over twice goes unnoticed. */
-    reclaimer->deferred.handed = weir__handed_create(reclaimer->paths.slots, reclaimer->config.name);
+    reclaimer->deferred.handed =
+        weir__handed_create(reclaimer->paths.slots, reclaimer->config.capacity, reclaimer->config.name);
     reclaimer->shrinker = (struct weir_shrinker){count, scan, reclaimer, reclaimer->config.name, {0}};
     weir_shrinker_register(&reclaimer->shrinker);
     *result = reclaimer;

@@ -112,7 +112,8 @@ weir_grace_cookie weir_grace_start(struct weir_grace *grace)
             return cookie;
         }
     }
-    /* In a child, where it was requested before the fork. Relaxed: this thread made it so, or one before it. */
+    /* In a child, where it was requested before the fork. Relaxed: this thread made it so, or one before
+     * it. */
     if (weir_unlikely(weir_load_relaxed(&grace->rest) == GONE))
         wake_helper(grace, GONE);
     return cookie;
@@ -280,9 +281,9 @@ static void rest(struct weir_grace *grace)
 
 /*
  * Those who end a grace period wake the helper up, and where no CPU is idle that is often on one on which
- * somebody is handing over: it would preempt him, only to spin for the very reader that it keeps from running.
- * As a batch task it preempts nobody: it gets the CPU that is idle first, or its turn, or what a thread with a
- * backlog yields (deferred.c). If the program has given its threads another policy, that stays.
+ * somebody is handing over: it would preempt him, only to spin for the very reader that it keeps from
+ * running. As a batch task it preempts nobody: it gets the CPU that is idle first, or its turn, or what a
+ * thread with a backlog yields (deferred.c). If the program has given its threads another policy, that stays.
  */
 static void preempt_nobody(void)
 {

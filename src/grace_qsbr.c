@@ -103,8 +103,8 @@ static bool looks_like_reader(const struct urcu_qsbr_reader *record, const struc
 }
 
 /*
- * The kernel's id of a thread; 0: unknown. It lies where, in what is kept of the calling thread, its own does.
- * (pthread_getcpuclockid() knows the place, but must not be asked about a thread that may have ended.)
+ * The kernel's id of a thread; 0: unknown. It lies where, in what is kept of the calling thread, its own
+ * does. (pthread_getcpuclockid() knows the place, but must not be asked about a thread that may have ended.)
  */
 static pid_t thread_id(pthread_t thread)
 {

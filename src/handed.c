@@ -16,6 +16,7 @@
  * closed up at once (D. E. Knuth, The Art of Computer Programming 3, 6.4, algorithm R). */
 struct weir__handed {
     struct weir_percpu_slot *slots;
+    size_t capacity; /* of the magazines in them */
     const char *name;
     pthread_mutex_t mutex; /* held with all signals blocked: a handler may hand over, too */
     void **table;
@@ -126,16 +127,16 @@ static bool add(struct weir__handed *handed, void *object)
 
 /* Does `object` lie in a slot now? What is found in passing may be out of date, so it is looked at once more
  * after everybody has been made to finish what he was in the middle of. */
-static bool in_slot(struct weir_percpu_slot *slots, unsigned cpu, const void *object)
+static bool in_slot(const struct weir__handed *handed, unsigned cpu, const void *object)
 {
     const struct weir_percpu_slot *slot =
-        (const struct weir_percpu_slot *)(const void *)((const char *)slots +
+        (const struct weir_percpu_slot *)(const void *)((const char *)handed->slots +
                                                         (size_t)cpu * WEIR_PERCPU_STRIDE);
     bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
     struct weir_magazine *magazine = weir_load_acquire(rseq ? &slot->magazine : &slot->locked);
     uint32_t count = weir_load_acquire(&magazine->count);
     bool found = false;
-    for (uint32_t i = 0; i < count && i < magazine->capacity && !found; i++)
+    for (size_t i = 0; i < count && i < handed->capacity && !found; i++)
         found = weir_load_relaxed(&weir_magazine_objects(magazine)[i]) == object;
     /* Still the one in the slot, and the pointer among those in it? */
     return found && weir_load_acquire(rseq ? &slot->magazine : &slot->locked) == magazine;
@@ -144,10 +145,10 @@ static bool in_slot(struct weir_percpu_slot *slots, unsigned cpu, const void *ob
 static bool in_any_slot(struct weir__handed *handed, const void *object)
 {
     for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++) {
-        if (!in_slot(handed->slots, cpu, object))
+        if (!in_slot(handed, cpu, object))
             continue;
         weir_percpu_settle();
-        if (in_slot(handed->slots, cpu, object))
+        if (in_slot(handed, cpu, object))
             return true;
     }
     return false;
@@ -216,11 +217,11 @@ uint64_t weir__handed_twice(const struct weir__handed *handed)
     return handed != NULL ? weir_load_relaxed(&handed->twice) : 0;
 }
 
-struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, const char *name)
+struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, size_t capacity, const char *name)
 {
     struct weir__handed *handed = malloc(sizeof *handed);
     if (handed != NULL) {
-        *handed = (struct weir__handed){.slots = slots, .name = name};
+        *handed = (struct weir__handed){.slots = slots, .capacity = capacity, .name = name};
         pthread_mutex_init(&handed->mutex, NULL);
     }
     return handed;

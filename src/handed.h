@@ -19,8 +19,8 @@ struct weir__handed;
 
 #ifdef WEIR_CHECKED
 
-/* `slots`: where magazines are filled. NULL: no memory. */
-struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, const char *name);
+/* `slots`: where magazines of `capacity` pointers are filled. NULL: no memory. */
+struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, size_t capacity, const char *name);
 void weir__handed_destroy(struct weir__handed *handed);
 
 /* All of them do nothing if `handed` is NULL, and in other builds. Any context. */
@@ -37,9 +37,10 @@ uint64_t weir__handed_twice(const struct weir__handed *handed);
 
 #else
 
-static inline struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, const char *name)
+static inline struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, size_t capacity,
+                                                       const char *name)
 {
-    (void)slots, (void)name;
+    (void)slots, (void)capacity, (void)name;
     return NULL;
 }
 

@@ -291,9 +291,16 @@ struct weir_magazine *weir_percpu_detach(struct weir_percpu_slot *slots, unsigne
 size_t weir_percpu_count(struct weir_percpu_slot *slots, unsigned cpu)
 {
     struct weir_percpu_slot *slot = slot_of(slots, cpu);
-    if (weir__use_rseq())
-        /* Relaxed, though the magazine may be somebody else's by now: a number that once was true. */
-        return weir_load_relaxed(&weir_load_acquire(&slot->magazine)->count);
+    /* The memory of a magazine that has gone may be used for something else: only a count read while it was
+     * in the slot counts. Whoever exchanges them that fast is asked in vain. */
+    for (unsigned tries = 0; weir__use_rseq(); tries++) {
+        struct weir_magazine *magazine = weir_load_acquire(&slot->magazine);
+        size_t count = weir_load_acquire(&magazine->count); /* acquire: before the next look */
+        if (weir_load_relaxed(&slot->magazine) == magazine)
+            return count;
+        if (tries == 8)
+            return 0;
+    }
     if (!try_lock(slot))
         return 0;
     size_t count = slot->locked->count;

@@ -445,12 +445,13 @@ enum { LARGE = WEIR_RECLAIMER_CAPACITY_DEFAULT };
 
 Test(free_rcu_limits, shrinking_gives_idle_magazines_back_but_for_the_reserve)
 {
-    prepare(true);
+    prepare(false);
     config.capacity = LARGE;
     config.reserve = 1;
     start();
     size_t reserve = stats_now().blocks.total;
     cr_assert_eq(hand_over_array(NR, false), (size_t)NR);
+    gate_open(&gate);
     weir_free_rcu_barrier(reclaimer);
     size_t most = stats_now().blocks.total;
     cr_assert_geq(most, (size_t)NR / LARGE);
@@ -533,4 +534,107 @@ Test(free_rcu_limits, page_cache_without_pages_left_loses_nothing)
     cr_assert_eq(freed(), nr_handed);
     cr_assert_eq(weir_page_cache_destroy(pages), 0);
     gate_destroy(&gate);
+}
+
+/* --- without a helper thread --- */
+
+/* A source whose grace periods are asked for; they end when `open`, or when `allowed` says so. */
+static struct {
+    unsigned begun, over, allowed;
+    bool open;
+} asked;
+
+static uint64_t asked_begin(void *arg)
+{
+    (void)arg;
+    return weir_fetch_add_acq_rel(&asked.begun, 1u);
+}
+
+static bool asked_over(void *arg, uint64_t begun)
+{
+    (void)arg;
+    if (!weir_load_acquire(&asked.open) && begun >= weir_load_acquire(&asked.allowed))
+        return false;
+    weir_fetch_add_acq_rel(&asked.over, 1u);
+    return true;
+}
+
+static void prepare_without_helper(void)
+{
+    static const struct weir_grace_source source = {
+        .name = "asked", .begin = asked_begin, .over = asked_over, .no_helper = true};
+    prepare(true);
+    gate_destroy(&gate);
+    memset(&asked, 0, sizeof asked);
+    cr_assert_eq(weir_grace_create(&config.grace, &source), 0);
+    config.flush_milliseconds = 1;
+}
+
+static void finish_without_helper(void)
+{
+    weir_store_release(&asked.open, true);
+    cr_assert_eq(weir_reclaimer_destroy(reclaimer), 0);
+    cr_assert_eq(freed(), nr_handed);
+    weir_grace_put(config.grace);
+}
+
+static unsigned threads_now(void)
+{
+    char line[100];
+    unsigned threads = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    cr_assert_not_null(file);
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "Threads: %u", &threads) == 1)
+            break;
+    fclose(file);
+    return threads;
+}
+
+Test(free_rcu_limits, poll_alone_frees_everything_without_a_helper_thread)
+{
+    prepare_without_helper();
+    unsigned threads = threads_now();
+    start();
+    cr_assert_eq(threads_now(), threads);
+    hand_over_array(3 * CAPACITY + 1, false);
+    hand_over_two(2);
+    for (unsigned i = 0; i < 10; i++) {
+        weir_reclaimer_poll(reclaimer);
+        fixture_sleep(1000);
+    }
+    cr_assert_eq(freed(), 0u, "the grace period has not ended");
+    weir_store_release(&asked.open, true);
+    FIXTURE_AWAIT((weir_reclaimer_poll(reclaimer), freed()) == nr_handed);
+    finish_without_helper();
+}
+
+Test(free_rcu_limits, barrier_and_mightsleep_drive_grace_periods_without_a_helper_thread)
+{
+    prepare_without_helper();
+    config.max_pending = CAPACITY;
+    weir_store_release(&asked.open, true);
+    start();
+    for (unsigned i = 0; i < 10 * CAPACITY; i++)
+        cr_assert_eq(hand_over_mightsleep(), 0);
+    cr_assert_gt(stats_now().waits, 0u);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(freed(), nr_handed);
+    finish_without_helper();
+}
+
+Test(free_rcu_limits, polls_empty_no_more_slots_while_what_they_took_still_waits)
+{
+    prepare_without_helper();
+    start();
+    for (unsigned i = 0; i < 30; i++) {
+        hand_over_array(1, false);
+        for (unsigned polls = 0; polls < 5; polls++) {
+            weir_reclaimer_poll(reclaimer);
+            fixture_sleep(500);
+        }
+    }
+    cr_assert_eq(freed(), 0u);
+    cr_assert_leq(stats_now().waiting, 30u / CAPACITY + 2, "not one for each object");
+    finish_without_helper();
 }
