@@ -202,7 +202,7 @@ struct spread results_ratio(const struct deferred_result *above, const struct de
 
 /* --- summary.c: the figures that the benchmark is judged by --- */
 
-enum verdict_state { NOT_RUN, NOT_MET, MET };
+enum verdict_state { NOT_RUN, NOT_MET, MET, BESIDE /* no target: a figure to see another one by */ };
 
 struct verdict {
     char figure[96];

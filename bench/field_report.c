@@ -299,7 +299,8 @@ static void json_goals(FILE *to, const struct field_results *results)
         if (goals[i].state != NOT_RUN) {
             fputs(", ", to);
             json_spread(to, &goals[i].value);
-            fprintf(to, ", \"met\": %s", goals[i].state == MET ? "true" : "false");
+            if (goals[i].state != BESIDE)
+                fprintf(to, ", \"met\": %s", goals[i].state == MET ? "true" : "false");
         }
         fprintf(to, "}%s\n", i + 1 < n ? "," : "");
     }

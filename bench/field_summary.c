@@ -129,13 +129,31 @@ static double call_rcu_to_page(const struct goals *goals, const struct field_tab
     return ratio(call_rcu_of(table, round), time_of(table, round, ROW_PAGES));
 }
 
-static double throughput(const struct goals *goals, const struct field_table *table, unsigned round)
+static double growth(const struct goals *goals, const struct field_table *table, unsigned round, unsigned row)
 {
     const struct field_table *one = find(goals->results, table->allocator, 1);
-    return table->threads *
-           ratio(one != NULL ? time_of(one, round, ROW_WEIR) : 0, time_of(table, round, ROW_WEIR));
+    return table->threads * ratio(one != NULL ? time_of(one, round, row) : 0, time_of(table, round, row));
 }
 
+static double throughput(const struct goals *goals, const struct field_table *table, unsigned round)
+{
+    return growth(goals, table, round, ROW_WEIR);
+}
+
+/* What the machine and malloc allow, without anything deferred. */
+static double plain_throughput(const struct goals *goals, const struct field_table *table, unsigned round)
+{
+    return growth(goals, table, round, ROW_FREE);
+}
+
+/* What freeing by the block costs, whoever does it. */
+static double blocks_to_floor(const struct goals *goals, const struct field_table *table, unsigned round)
+{
+    (void)goals;
+    return value_of(table, round, ROW_FLOOR_BLOCKS, TO_FLOOR);
+}
+
+/* With `target` 0: a figure to see the one before it by. */
 static void add(struct goals *goals, const struct field_table *table, figure_of figure, bool at_most,
                 double target, const char *name)
 {
@@ -145,7 +163,10 @@ static void add(struct goals *goals, const struct field_table *table, figure_of 
 
     *goal = (struct field_goal){.state = NOT_RUN};
     snprintf(goal->figure, sizeof goal->figure, "%s", name);
-    snprintf(goal->target, sizeof goal->target, "%s %.4g", at_most ? "at most" : "at least", target);
+    if (target > 0)
+        snprintf(goal->target, sizeof goal->target, "%s %.4g", at_most ? "at most" : "at least", target);
+    else
+        snprintf(goal->target, sizeof goal->target, "beside it");
     for (unsigned round = 0; table != NULL && round < goals->results->options->rounds; round++) {
         double found = figure(goals, table, round);
         if (found > 0)
@@ -155,7 +176,7 @@ static void add(struct goals *goals, const struct field_table *table, figure_of 
         return;
     goal->value = spread_of(value, n);
     bool met = at_most ? goal->value.median <= target : goal->value.median >= target;
-    goal->state = met ? MET : NOT_MET;
+    goal->state = target <= 0 ? BESIDE : met ? MET : NOT_MET;
 }
 
 static void add_for(struct goals *goals, enum field_allocator allocator, double floor, double call_rcu)
@@ -165,6 +186,8 @@ static void add_for(struct goals *goals, enum field_allocator allocator, double 
     char text[96];
     snprintf(text, sizeof text, "[1] %s: time to the floor's", name);
     add(goals, table, to_floor, true, floor, text);
+    snprintf(text, sizeof text, "    %s: floor by the block to the floor", name);
+    add(goals, table, blocks_to_floor, true, 0, text);
     snprintf(text, sizeof text, "[2] %s: time to ck_epoch's", name);
     add(goals, table, to_ck, true, 1, text);
     snprintf(text, sizeof text, "[3] %s: call_rcu's time to weir's", name);
@@ -188,5 +211,8 @@ unsigned field_summary(struct field_goal goals_[FIELD_GOALS_MAX], const struct f
     snprintf(text, sizeof text, "[6] glibc: throughput of %u threads to one's", threads);
     if (threads != 1)
         add(&goals, find(results, FIELD_GLIBC, threads), throughput, false, 0.9 * threads, text);
+    snprintf(text, sizeof text, "    glibc: likewise, malloc + free at once");
+    if (threads != 1)
+        add(&goals, find(results, FIELD_GLIBC, threads), plain_throughput, false, 0, text);
     return goals.n;
 }

@@ -31,5 +31,7 @@ void text_json_named(FILE *to, const char *name, const char *text)
 
 const char *text_verdict(enum verdict_state state, bool peers)
 {
+    if (state == BESIDE)
+        return "";
     return state == MET ? "met" : state == NOT_MET ? "NOT MET" : peers ? "not run" : "needs --peers";
 }
