@@ -40,7 +40,6 @@
 /* Bytes that each chunk that magazines share loses to its own header. */
 #define WEIR__CHUNK_HEADER 16
 
-
 struct weir__idle_blocks {
     struct weir_pool pool;
 } WEIR_ALIGNED(WEIR_LINE_PAIR);

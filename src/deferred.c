@@ -27,28 +27,36 @@
 
 /* --- how much is pending. Relaxed, all of it: counts; nothing is read because of them --- */
 
-static size_t bytes_of(const struct weir__deferred_limit *limit, size_t n, void *const objects[])
+size_t weir__deferred_bytes(const struct weir__deferred *deferred, size_t n, void *const objects[])
 {
+    const struct weir__deferred_limit *limit = deferred->limit;
     size_t bytes = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; limit != NULL && limit->size_of != NULL && i < n; i++)
         bytes += limit->size_of(objects[i]);
     return bytes;
 }
 
-void weir__deferred_charge(struct weir__deferred *deferred, size_t n, void *const objects[])
+/* Counts no objects, but bytes. */
+static void charge_bytes(struct weir__deferred *deferred, size_t n, void *const objects[])
 {
-    struct weir__deferred_limit *limit = deferred->limit;
-    weir_fetch_add_relaxed(&limit->objects, n);
-    if (limit->size_of != NULL)
-        weir_fetch_add_relaxed(&limit->bytes, bytes_of(limit, n, objects));
+    size_t bytes = weir__deferred_bytes(deferred, n, objects);
+    if (bytes != 0)
+        weir_fetch_add_relaxed(&deferred->limit->bytes, bytes);
 }
 
-void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, void *const objects[])
+void weir__deferred_charge(struct weir__deferred *deferred, size_t n, void *const objects[])
 {
-    struct weir__deferred_limit *limit = deferred->limit;
-    weir_fetch_sub_relaxed(&limit->objects, n);
-    if (limit->size_of != NULL)
-        weir_fetch_sub_relaxed(&limit->bytes, bytes_of(limit, n, objects));
+    weir_fetch_add_relaxed(&deferred->limit->objects, n);
+    charge_bytes(deferred, n, objects);
+}
+
+void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, size_t bytes)
+{
+    if (deferred->limit == NULL)
+        return;
+    weir_fetch_sub_relaxed(&deferred->limit->objects, n);
+    if (bytes != 0)
+        weir_fetch_sub_relaxed(&deferred->limit->bytes, bytes);
 }
 
 /* Makes room for a magazine that is about to be installed; false if the limit does not allow it. */
@@ -79,11 +87,9 @@ static void give_up_room(struct weir__deferred *deferred, size_t n)
 /* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
 static weir_grace_cookie seal(struct weir__deferred *deferred, unsigned nr, struct weir_magazine *magazine)
 {
-    void **objects = weir_magazine_objects(magazine);
     weir__handed_over(deferred->handed, magazine);
     give_up_room(deferred, magazine->capacity - magazine->count);
-    if (deferred->limit != NULL && deferred->limit->size_of != NULL)
-        weir_fetch_add_relaxed(&deferred->limit->bytes, bytes_of(deferred->limit, magazine->count, objects));
+    charge_bytes(deferred, magazine->count, weir_magazine_objects(magazine));
     /* Relaxed: a statistic. Before the stamp, so that who reads `objects` first never sees fewer here. */
     weir_fetch_add_relaxed(&deferred->cpus[nr].sealed, (uint64_t)magazine->count);
     weir_grace_cookie cookie = weir_grace_start(deferred->grace);
@@ -114,6 +120,20 @@ static void take_in(struct weir__deferred_cpu *cpu)
     cpu->tail = weir_llist_entry(newest, struct weir_magazine, link);
 }
 
+/* Under the flag. */
+static void reclaim_one(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu,
+                        struct weir_magazine *magazine)
+{
+    size_t count = magazine->count;
+    size_t bytes = weir__deferred_bytes(deferred, count, weir_magazine_objects(magazine));
+    /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag writes
+     * it. */
+    weir_store_release(&cpu->objects, cpu->objects + count);
+    weir__handed_back(deferred->handed, magazine);
+    deferred->reclaim(deferred->arg, magazine);
+    weir__deferred_discharge(deferred, count, bytes); /* now: until here they were pending */
+}
+
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t budget)
 {
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
@@ -127,13 +147,7 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
         struct weir_magazine *magazine = cpu->head;
         struct weir_llist_node *next = weir_llist_next(&magazine->link);
         cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
-        /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag
-         * writes it. */
-        weir_store_release(&cpu->objects, cpu->objects + magazine->count);
-        if (deferred->limit != NULL)
-            weir__deferred_discharge(deferred, magazine->count, weir_magazine_objects(magazine));
-        weir__handed_back(deferred->handed, magazine);
-        deferred->reclaim(deferred->arg, magazine);
+        reclaim_one(deferred, cpu, magazine);
         done++;
         /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
         weir_store_release(&cpu->reclaimed, cpu->reclaimed + 1);

@@ -90,10 +90,12 @@ void weir__deferred_destroy(struct weir__deferred *deferred);
  * if there is no magazine to be had, or if the limit is reached; the others are still the caller's. */
 size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *const objects[]);
 
-/* Counts objects that are pending elsewhere, or does so no longer; whether the limit allows it is not
- * asked. */
+/* Counts objects that are pending elsewhere, whether the limit allows it or not; and no longer, when they
+ * have been freed: so their bytes are asked for before. */
 void weir__deferred_charge(struct weir__deferred *deferred, size_t n, void *const objects[]);
-void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, void *const objects[]);
+void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, size_t bytes);
+/* The bytes of objects, as the limit counts them. */
+size_t weir__deferred_bytes(const struct weir__deferred *deferred, size_t n, void *const objects[]);
 
 /* Reclaims up to `budget` magazines of one CPU whose time has come; how many. */
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned cpu, size_t budget);

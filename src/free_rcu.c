@@ -108,15 +108,15 @@ static size_t chain_take(struct chain *chain, size_t n, void *objects[])
     return taken;
 }
 
-/* Frees objects taken off it; how many there are left of them, checked builds. */
+/* Frees objects taken off it. */
 static void chain_free(struct weir_reclaimer *reclaimer, size_t n, void *objects[])
 {
-    size_t left = 0;
-    weir__deferred_discharge(&reclaimer->deferred, n, objects);
+    size_t left = 0, bytes = weir__deferred_bytes(&reclaimer->deferred, n, objects);
     for (size_t i = 0; i < n; i++)
         if (weir__handed_back_one(reclaimer->deferred.handed, objects[i]))
             objects[left++] = objects[i];
     free_array(reclaimer, left, objects);
+    weir__deferred_discharge(&reclaimer->deferred, n, bytes);
 }
 
 /* Frees up to `budget` objects of the generation that waits, if its time has come, and lets the next one

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What creating a cache, a page cache or a reclaimer needs fails, one thing after the other and everything from one
- * on: the error is returned, nothing is handed out, and the next attempt works.
+ * What creating a cache, a page cache or a reclaimer needs fails, one thing after the other and everything
+ * from one on: the error is returned, nothing is handed out, and the next attempt works.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,7 +15,8 @@
 
 #include "weir_test.h"
 
-/* The test's own, in front of the C library's. While armed, the calls from `fail_from` on fail, `fail_n` of them. */
+/* The test's own, in front of the C library's. While armed, the calls from `fail_from` on fail, `fail_n` of
+ * them. */
 static unsigned armed, calls, fail_from, fail_n;
 
 static bool fails(void)
