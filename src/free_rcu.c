@@ -22,9 +22,10 @@
 struct chain {
     struct weir_llist_head incoming;
     uint64_t added;
-    uint64_t freed;
+    uint64_t freed;   /* in whole generations, so that barrier may compare it with `added` */
     uint32_t reaping; /* the flag; it guards the rest */
     struct weir_llist_node *waiting;
+    uint64_t done; /* objects of that generation that were freed already */
     weir_grace_cookie cookie;
 };
 
@@ -134,10 +135,16 @@ static void chain_reap(struct weir_reclaimer *reclaimer, size_t budget)
         n = chain_take(chain, budget < CHAIN_BATCH ? budget : CHAIN_BATCH, objects);
         chain_free(reclaimer, n, objects);
         budget -= n;
-        /* Release: pairs with the acquire in barrier. */
-        weir_store_release(&chain->freed, chain->freed + n);
+        chain->done += n;
     }
     if (chain->waiting == NULL) {
+        /*
+         * Release: pairs with the acquire in barrier. Not before all of them are freed: newer ones come first,
+         * and would pass for older ones that barrier waits for. All of an earlier generation were added, and
+         * counted, before any of a later one, so with that it is exact.
+         */
+        weir_store_release(&chain->freed, chain->freed + chain->done);
+        chain->done = 0;
         chain->waiting = weir_llist_del_all(&chain->incoming);
         if (chain->waiting != NULL)
             chain->cookie = weir_grace_start(reclaimer->grace);
@@ -436,6 +443,9 @@ const char *weir_reclaimer_config_error(const struct weir_reclaimer_config *conf
     if (config->max_pending_bytes != 0 && config->size_of == NULL &&
         (config->free_bulk != NULL || (config->free_one != NULL && config->free_one != free)))
         return "max_pending_bytes: with a free function of your own it needs size_of";
+    if (config->block_source != NULL && config->block_source->unit != 0 &&
+        WEIR_MAGAZINE_BYTES(config->capacity) + sizeof(void *) > config->block_source->unit)
+        return "capacity: a magazine must fit into a unit of block_source, with 8 bytes to spare";
     if ((unsigned)config->policy > WEIR_PENDING_REFUSE)
         return "policy: WEIR_PENDING_WAIT, WEIR_PENDING_HELP or WEIR_PENDING_REFUSE";
     if (config->reserve > WEIR_RECLAIMER_RESERVE_MAX)

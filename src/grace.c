@@ -563,13 +563,16 @@ void weir__grace_stop_periods(uint64_t deadline)
     pthread_mutex_lock(&sources_mutex);
     weir__watch_pause(); /* it may be a reader for a moment */
     for (struct weir_grace *grace = sources; grace != NULL; grace = grace->next) {
-        grace->survives =
-            grace->source.survives_fork == NULL || grace->source.survives_fork(grace->source.arg);
+        bool running;
         grace->was_online = go_offline(grace); /* it may be us who is waited for */
         /* Read-modify-writes, like the helper's: either it finds `hold`, or we find it running. */
         weir_xchg_acq_rel(&grace->hold, 1u);
-        while (weir_fetch_add_acq_rel(&grace->running, 0u) != 0 && weir__milliseconds() < deadline)
+        while ((running = weir_fetch_add_acq_rel(&grace->running, 0u) != 0) &&
+               weir__milliseconds() < deadline)
             sched_yield();
+        /* Not before: in the middle of a grace period a library's readers may be anywhere. */
+        grace->survives = grace->source.survives_fork == NULL ||
+                          (!running && grace->source.survives_fork(grace->source.arg));
     }
 }
 

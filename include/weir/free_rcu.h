@@ -168,7 +168,8 @@ WEIR_API size_t weir_free_rcu_bulk_try(struct weir_reclaimer *reclaimer, size_t 
 
 /*
  * Lets the grace period of everything handed over before begin: takes what lies in half-full magazines on any
- * CPU. Waits for none.
+ * CPU. Waits for none: it is freed after that by whoever comes by, a later hand-over, poll, or the helper thread
+ * within flush_milliseconds.
  *   Progress: may block: one membarrier system call.
  *   Callers: any thread; not in a signal handler, not in the free function.  Ordering: none.  Memory: none.
  */

@@ -63,8 +63,8 @@ struct weir_grace_source {
     /* Is the calling thread a reader that would hold up a grace period now? For checked builds; NULL: cannot
      * tell. */
     bool (*reader_is_online)(void *arg);
-    /* Called in a thread that is about to fork(): will grace periods end in the child? There, this thread is
-     * alone. NULL: they will. */
+    /* Called in a thread that is about to fork(), offline, while no grace period is under way: will grace
+     * periods end in the child? There, this thread is alone. NULL: they will. */
     bool (*survives_fork)(void *arg);
     /* Instead of synchronize, or beside it: a grace period that is asked for, not waited for. begin: one
      * starts now; over: has it ended? It is given what begin returned. One at a time, from any thread, and

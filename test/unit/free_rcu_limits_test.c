@@ -638,3 +638,65 @@ Test(free_rcu_limits, polls_empty_no_more_slots_while_what_they_took_still_waits
     cr_assert_leq(stats_now().waiting, 30u / CAPACITY + 2, "not one for each object");
     finish_without_helper();
 }
+
+/* --- barrier, beside others who chain --- */
+
+struct slow_object {
+    struct weir_rcu_head head;
+    unsigned *freed; /* NULL: nobody wants to know */
+};
+
+static unsigned stop_chaining;
+
+static void free_slowly(void *pointer)
+{
+    struct slow_object *object = pointer;
+    for (unsigned spin = 1000; spin != 0; spin--)
+        weir_cpu_pause();
+    if (object->freed != NULL)
+        weir_store_release(object->freed, 1u);
+    free(object);
+}
+
+static void chain_one(unsigned *freed_flag)
+{
+    struct slow_object *object = malloc(sizeof *object);
+    cr_assert_not_null(object);
+    object->freed = freed_flag;
+    weir_free_rcu(reclaimer, object, &object->head);
+}
+
+static void *chain_on_and_on(void *unused)
+{
+    while (!weir_load_acquire(&stop_chaining)) {
+        chain_one(NULL);
+        if (stats_now().chained > 1000)
+            fixture_sleep(1000);
+    }
+    return unused;
+}
+
+Test(free_rcu_limits, barrier_waits_for_what_was_chained_before_and_not_for_as_much_that_came_later,
+     .timeout = 120)
+{
+    prepare(true);
+    config.capacity = 1;
+    config.max_pending = 4;
+    config.free_one = free_slowly;
+    start();
+    weir_store_release(&stop_chaining, 0u);
+    pthread_t threads[4];
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = fixture_thread(chain_on_and_on, NULL);
+    for (unsigned i = 0; i < 40; i++) {
+        static unsigned mine[40];
+        chain_one(&mine[i]);
+        cr_assert_eq(weir_free_rcu_barrier(reclaimer), 0);
+        cr_assert_eq(weir_load_acquire(&mine[i]), 1u, "round %u", i);
+    }
+    weir_store_release(&stop_chaining, 1u);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(weir_reclaimer_destroy(reclaimer), 0);
+    gate_destroy(&gate);
+}

@@ -232,3 +232,45 @@ Test(grace_fork, child_has_ck_grace_periods_unless_somebody_was_in_a_section)
 }
 
 #endif
+
+/* liburcu takes readers off its list for a while during a grace period: whoever looks then finds nobody there. */
+static struct weir_grace *shared_qsbr;
+static unsigned reading, stop_reading;
+
+static void *read_now_and_then(void *unused)
+{
+    urcu_qsbr_register_thread();
+    weir_store_release(&reading, 1u);
+    while (!weir_load_acquire(&stop_reading)) {
+        fixture_sleep(100);
+        urcu_qsbr_quiescent_state();
+    }
+    urcu_qsbr_unregister_thread();
+    return unused;
+}
+
+static bool is_told(void)
+{
+    return weir_grace_wait(shared_qsbr, weir_grace_start(shared_qsbr)) == -EOWNERDEAD;
+}
+
+Test(grace_fork, child_that_has_lost_readers_is_told_so_although_a_grace_period_had_just_begun,
+     .timeout = 120)
+{
+    cr_assert_eq(weir_grace_qsbr(&shared_qsbr), 0);
+    pthread_t reader = fixture_thread(read_now_and_then, NULL);
+    FIXTURE_AWAIT(weir_load_acquire(&reading));
+    for (unsigned i = 0; i < 400; i++) {
+        struct timespec now, begun;
+        weir_grace_start(shared_qsbr);
+        clock_gettime(CLOCK_MONOTONIC, &begun);
+        do
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        while ((now.tv_sec - begun.tv_sec) * 1000000000 + now.tv_nsec - begun.tv_nsec <
+               (long)(i % 100) * 1000);
+        in_child(is_told);
+    }
+    weir_store_release(&stop_reading, 1u);
+    pthread_join(reader, NULL);
+    weir_grace_put(shared_qsbr);
+}
