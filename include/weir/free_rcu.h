@@ -100,7 +100,7 @@ struct weir_reclaimer_stats {
     size_t pending;       /* objects handed over and not freed yet, in whatever way */
     size_t pending_bytes; /* theirs, outside magazines being filled; 0 without max_pending_bytes */
     size_t waiting;       /* magazines waiting for a grace period, being filled for one included */
-    size_t chained;       /* objects waiting by their weir_rcu_head, for want of a magazine */
+    size_t chained;       /* objects waiting by their weir_rcu_head, those being freed included */
     uint64_t freed;       /* objects freed after a grace period, in whatever way */
     uint64_t chain_total; /* objects that ever had to be chained */
     uint64_t waits;       /* objects that waited by themselves: no magazine, or too much pending */
