@@ -96,7 +96,8 @@ static void report(struct weir__handed *handed, const void *object)
     int n = snprintf(line, sizeof line,
                      "weir: %s: %p was handed over for a deferred free twice; it is freed once\n",
                      handed->name, object);
-    handed->twice++;
+    weir_store_relaxed(&handed->twice,
+                       handed->twice + 1); /* relaxed: a statistic; the mutex orders writers */
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nobody can be told */
 }
@@ -133,6 +134,8 @@ static bool in_slot(const struct weir__handed *handed, unsigned cpu, const void 
         (const struct weir_percpu_slot *)(const void *)((const char *)handed->slots +
                                                         (size_t)cpu * WEIR_PERCPU_STRIDE);
     bool rseq = weir_percpu_mode() == WEIR_PERCPU_RSEQ;
+    /* Acquire, the magazine: pairs with the release of weir_percpu_exchange(). The rest has no partner: it is
+     * read again after weir_percpu_settle(), if it matters. */
     struct weir_magazine *magazine = weir_load_acquire(rseq ? &slot->magazine : &slot->locked);
     uint32_t count = weir_load_acquire(&magazine->count);
     bool found = false;

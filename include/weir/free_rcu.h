@@ -22,9 +22,9 @@
  * How much may be pending is up to you (max_pending, max_pending_bytes), and what happens then (policy).
  *
  * Who runs the free function: any thread that hands something over, the helper thread, or a caller of
- * barrier, poll or destroy. So it must not take a lock that somebody may hold when handing over, must not
- * create or destroy reclaimers and caches, and if objects are handed over in signal handlers, must allow to
- * be called from those; free() does not.
+ * barrier, flush, poll, destroy or weir_shrink(). So it must not take a lock that somebody may hold when
+ * handing over, must not create or destroy reclaimers and caches, and if objects are handed over in signal
+ * handlers, must allow to be called from those; free() does not.
  */
 #ifndef WEIR_FREE_RCU_H
 #define WEIR_FREE_RCU_H
@@ -168,9 +168,10 @@ WEIR_API size_t weir_free_rcu_bulk_try(struct weir_reclaimer *reclaimer, size_t 
 
 /*
  * Lets the grace period of everything handed over before begin: takes what lies in half-full magazines on any
- * CPU. Waits for none: it is freed after that by whoever comes by, a later hand-over, poll, or the helper thread
- * within flush_milliseconds.
- *   Progress: may block: one membarrier system call.
+ * CPU. Waits for none: it is freed after that by whoever comes by, a later hand-over, poll, or the helper
+ * thread within flush_milliseconds. What is chained begins to wait when what was chained before it has been
+ * freed.
+ *   Progress: may block: one membarrier system call; and the free function, for some of what was chained.
  *   Callers: any thread; not in a signal handler, not in the free function.  Ordering: none.  Memory: none.
  */
 WEIR_API void weir_free_rcu_flush(struct weir_reclaimer *reclaimer);
