@@ -59,6 +59,9 @@ void machine_describe(struct machine *machine);
 void machine_cpus(struct machine *machine);
 /* Keeps the calling thread on the n-th CPU that the process may use, counted round and round. */
 void machine_pin(const struct machine *machine, unsigned n);
+/* A line of /proc/self/status, in bytes: VmRSS:, resident now, or VmHWM:, the most that ever was; 0:
+ * unknown. */
+size_t machine_status_bytes(const char *name);
 
 /* CPU time of the whole machine and of this program and its children, in clock ticks since they began. */
 struct cpu_time {
@@ -265,10 +268,11 @@ bool child_turn(struct child *child, char request, void *answer, size_t bytes,
                 const struct patience *patience, char why[160]);
 /* Kills it, if it is still there. */
 void child_stop(struct child *child);
-/* What a child that could not go on left in `errors` says why: the last line, but of DPDK, which goes on with a page of
- * usage, its first. Unchanged if there is nothing. */
+/* What a child that could not go on left in `errors` says why: the last line, but of DPDK, which goes on with
+ * a page of usage, its first. Unchanged if there is nothing. */
 void child_words(FILE *errors, char why[160]);
-/* In the child: becomes a program that lies beside this one. Returns, after a line on standard error, if it cannot. */
+/* In the child: becomes a program that lies beside this one. Returns, after a line on standard error, if it
+ * cannot. */
 void child_become(const char *program, char *const argv[]);
 /* In the child: the next request; and an answer of one byte. */
 char child_request(void);

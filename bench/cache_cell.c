@@ -327,20 +327,6 @@ static void join_workers(struct cache_cell *cell, unsigned threads)
 
 /* --- memory --- */
 
-/* A line of /proc/self/status, in bytes: VmRSS, resident now, or VmHWM, the most that ever was. */
-static size_t status_bytes(const char *name)
-{
-    char line[128];
-    size_t kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0)
-            kib = strtoul(line + strlen(name), NULL, 10);
-    if (file != NULL)
-        fclose(file);
-    return kib * 1024;
-}
-
 /* --- cells --- */
 
 static void since(struct cache_exchanges *now, const struct cache_exchanges *before)
@@ -381,7 +367,7 @@ static void cell_run(struct cache_cell *cell, const struct cache_job *job, unsig
 
 bool cache_serve(const struct cache_contender *contender, const struct cache_setting *setting)
 {
-    size_t resident = status_bytes("VmRSS:");
+    size_t resident = machine_status_bytes("VmRSS:");
     char request;
 
     machine_cpus(&all.machine);
@@ -395,7 +381,7 @@ bool cache_serve(const struct cache_contender *contender, const struct cache_set
             cell_run(&cell, cache_job_decode(request), setting->milliseconds);
         else if (contender->recount != NULL)
             cell.missing = contender->recount();
-        size_t most = status_bytes("VmHWM:");
+        size_t most = machine_status_bytes("VmHWM:");
         cell.peak = most > resident ? most - resident : 0;
         if (write(PAIR_FD, &cell, sizeof cell) != (ssize_t)sizeof cell)
             return false;

@@ -7,11 +7,11 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 
+#include "dpdk_start.h"
 #include "cache_loop.h"
 
 #define CACHED RTE_MEMPOOL_CACHE_MAX_SIZE /* 512, of which a cache may have half as many more */
@@ -21,25 +21,9 @@ static unsigned pool_objects;
 
 static bool start(char *program)
 {
-    /* No huge pages, no devices, no files: only the memory pool is wanted. The calling thread only waits. */
-    char lcores[32];
     struct machine machine = {.cpus = 0};
     machine_cpus(&machine);
-    snprintf(lcores, sizeof lcores, "0@%u", machine.cpu[0]);
-    char *eal[] = {program,
-                   (char *)"--lcores",
-                   lcores,
-                   (char *)"--no-huge",
-                   (char *)"--no-pci",
-                   (char *)"--no-shconf",
-                   (char *)"--no-telemetry",
-                   (char *)"-m",
-                   (char *)"512",
-                   NULL};
-    if (rte_eal_init(9, eal) >= 0)
-        return true;
-    fprintf(stderr, "DPDK does not start: %s\n", rte_strerror(rte_errno));
-    return false;
+    return dpdk_start(program, machine.cpu[0], 512);
 }
 
 /* As many as its caches and the program can have, so that nobody finds it empty, and not more: they go

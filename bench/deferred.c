@@ -442,20 +442,6 @@ static void measure_round(struct run *run)
     result->rounds++;
 }
 
-/* From /proc/self/status: "VmRSS", resident now, or "VmHWM", the most so far; in bytes, 0: unknown. */
-static size_t resident(const char *field)
-{
-    char line[128];
-    unsigned long kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, field, strlen(field)) == 0 && sscanf(line + strlen(field), ": %lu kB", &kib) == 1)
-            break;
-    if (file != NULL)
-        fclose(file);
-    return (size_t)kib * 1024;
-}
-
 static bool start_workers(struct run *run)
 {
     unsigned n = run->result->workers;
@@ -501,7 +487,7 @@ static bool open_case(struct run *run)
     struct deferred_result *result = run->result;
     int error = 0;
 
-    result->resident_start = resident("VmRSS");
+    result->resident_start = machine_status_bytes("VmRSS:");
     if (result->break_grace)
         error = weir_grace_create(&run->grace, &broken_source);
     if (error == 0)
@@ -520,7 +506,7 @@ static void close_case(struct run *run)
 {
     stop_workers(run);
     run->result->checks = run->readers.checks;
-    run->result->resident_peak = resident("VmHWM");
+    run->result->resident_peak = machine_status_bytes("VmHWM:");
     run->method->close(run);
     weir_grace_put(run->grace);
 }

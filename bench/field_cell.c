@@ -221,23 +221,9 @@ static void run_round(void)
     stop_readers();
 }
 
-/* A line of /proc/self/status, in bytes: VmRSS, resident now, or VmHWM, the most that ever was. */
-static size_t status_bytes(const char *name)
-{
-    char line[128];
-    size_t kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0)
-            kib = strtoul(line + strlen(name), NULL, 10);
-    if (file != NULL)
-        fclose(file);
-    return kib * 1024;
-}
-
 static void count(struct field_cell *cell)
 {
-    size_t most = status_bytes("VmHWM:");
+    size_t most = machine_status_bytes("VmHWM:");
     cell->peak = most > all.resident ? most - all.resident : 0;
     cell->handed = handed_so_far();
     cell->freed = freed_so_far();
@@ -364,7 +350,7 @@ bool field_serve(const struct field_contender *contender, const struct field_set
     all.contender = contender;
     machine_cpus(&all.machine);
     memset(&sampler, 0, sizeof sampler); /* it is resident from now on, for everybody */
-    all.resident = status_bytes("VmRSS:");
+    all.resident = machine_status_bytes("VmRSS:");
     if (!contender->open(setting))
         return false;
     start_workers();

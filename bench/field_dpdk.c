@@ -4,10 +4,9 @@
  * Arguments as of field_one.c.
  */
 #define ALLOW_EXPERIMENTAL_API
-#include <rte_eal.h>
-#include <rte_errno.h>
 #include <rte_rcu_qsbr.h>
 
+#include "dpdk_start.h"
 #include "field_loop.h"
 
 #define QUEUE 65536         /* pointers */
@@ -20,25 +19,9 @@ static __thread unsigned self;
 
 static bool start(char *program)
 {
-    /* No huge pages, no devices, no files. The calling thread only waits. */
-    char lcores[32];
     struct machine machine = {.cpus = 0};
     machine_cpus(&machine);
-    snprintf(lcores, sizeof lcores, "0@%u", machine.cpu[0]);
-    char *eal[] = {program,
-                   (char *)"--lcores",
-                   lcores,
-                   (char *)"--no-huge",
-                   (char *)"--no-pci",
-                   (char *)"--no-shconf",
-                   (char *)"--no-telemetry",
-                   (char *)"-m",
-                   (char *)"256",
-                   NULL};
-    if (rte_eal_init(9, eal) >= 0)
-        return true;
-    fprintf(stderr, "DPDK does not start: %s\n", rte_strerror(rte_errno));
-    return false;
+    return dpdk_start(program, machine.cpu[0], 256);
 }
 
 static void free_elements(void *arg, void *elements, unsigned n)

@@ -153,3 +153,16 @@ void machine_noise(struct noise *noise, const struct cpu_time *before)
     noise->others = others > 0 ? others / total : 0;
     noise->stolen = (double)(now.stolen - before->stolen) / total;
 }
+
+size_t machine_status_bytes(const char *name)
+{
+    char line[128];
+    size_t kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtoul(line + strlen(name), NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    return kib * 1024;
+}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* pair_dpdk.c - the alloc + free pair of DPDK's rte_mempool: one object with its per-core cache. */
 #include <stdio.h>
-#include <rte_eal.h>
+#include <stdlib.h>
 #include <rte_errno.h>
 #include <rte_mempool.h>
 
+#include "dpdk_start.h"
 #include "pair_loop.h"
 
 #define OBJECTS 4095
@@ -31,23 +32,9 @@ static void round_of_mempool(struct pair_times *times)
 
 int main(int argc, char **argv)
 {
-    /* No huge pages, no devices, no files: only the memory pool is wanted. On the CPU that we were put on. */
-    char lcores[32];
-    snprintf(lcores, sizeof lcores, "0@%s", argc > 1 ? argv[1] : "0");
-    char *eal[] = {argv[0],
-                   (char *)"--lcores",
-                   lcores,
-                   (char *)"--no-huge",
-                   (char *)"--no-pci",
-                   (char *)"--no-shconf",
-                   (char *)"--no-telemetry",
-                   (char *)"-m",
-                   (char *)"256",
-                   NULL};
-    if (rte_eal_init(9, eal) < 0) {
-        fprintf(stderr, "DPDK does not start: %s\n", rte_strerror(rte_errno));
+    /* On the CPU that we were put on. */
+    if (!dpdk_start(argv[0], argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0, 256))
         return 1;
-    }
     pool =
         rte_mempool_create("pages", OBJECTS, PAIR_BYTES, CACHED, 0, NULL, NULL, NULL, NULL, SOCKET_ID_ANY, 0);
     if (pool == NULL) {

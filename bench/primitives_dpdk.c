@@ -5,10 +5,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_stack.h>
 
+#include "dpdk_start.h"
 #include "pair_loop.h" /* PAIR_FD */
 #include "primitives_loop.h"
 
@@ -149,23 +149,8 @@ static const struct contender_type contenders[] = {
 
 static bool start_dpdk(char *program, unsigned cpu)
 {
-    /* No huge pages, no devices, no files: only the stacks are wanted. Its one core is where the program sleeps. */
-    char lcores[32];
-    snprintf(lcores, sizeof lcores, "0@%u", cpu);
-    char *eal[] = {program,
-                   (char *)"--lcores",
-                   lcores,
-                   (char *)"--no-huge",
-                   (char *)"--no-pci",
-                   (char *)"--no-shconf",
-                   (char *)"--no-telemetry",
-                   (char *)"-m",
-                   (char *)"256",
-                   NULL};
-    if (rte_eal_init(9, eal) < 0) {
-        fprintf(stderr, "DPDK does not start: %s\n", rte_strerror(rte_errno));
+    if (!dpdk_start(program, cpu, 256))
         return false;
-    }
     lock_free = rte_stack_create("lf", STACK_NODES, SOCKET_ID_ANY, RTE_STACK_F_LF);
     standard = rte_stack_create("std", STACK_NODES, SOCKET_ID_ANY, 0);
     if (lock_free == NULL || standard == NULL) {
