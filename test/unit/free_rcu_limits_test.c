@@ -151,6 +151,13 @@ Test(free_rcu_limits, bad_configurations_are_refused_and_the_field_is_named)
     refused("policy");
     config.reserve = WEIR_RECLAIMER_RESERVE_MAX + 1;
     refused("reserve");
+    struct weir_block_source source = {chunks_get, chunks_put, NULL, 4096};
+    config.block_source = &source;
+    config.capacity = 509;
+    refused("capacity");
+    config.block_source = &source;
+    config.capacity = 508;
+    cr_assert_null(weir_reclaimer_config_error(&config));
     config.max_pending_bytes = 1;
     cr_assert_null(weir_reclaimer_config_error(&config),
                    "free() frees what malloc_usable_size() can tell of");
