@@ -116,21 +116,31 @@ static inline void stress_take(struct stress_mark *mark)
 
 /*
  * Runs `thread` (given its number) in all threads for `milliseconds`. `interrupt`, if not NULL, is meanwhile run
- * thousands of times a second as a signal handler in whichever thread it hits, and interrupts itself too.
+ * thousands of times a second as a signal handler in whichever thread it hits, and interrupts itself too: to a
+ * bounded depth, since where signals come faster than the handler ends, as in an emulator, the stack would not
+ * hold them.
  */
+enum { STRESS_DEPTH = 4 };
 static void (*stress_interrupt)(void);
-static _Thread_local volatile sig_atomic_t stress_nested;
+static _Thread_local volatile sig_atomic_t stress_depth, stress_raised;
 
 static void stress_on_signal(int number)
 {
-    if (stress_nested) {
-        stress_nested = 0;
+    if (++stress_depth >= STRESS_DEPTH) { /* no deeper; the return unblocks it again */
+        sigset_t deeper;
+        sigemptyset(&deeper);
+        sigaddset(&deeper, number);
+        pthread_sigmask(SIG_BLOCK, &deeper, NULL);
+    }
+    if (stress_raised) {
+        stress_raised = 0;
     } else {
         /* One more, which hits this handler itself. (Under ThreadSanitizer it comes after it.) */
-        stress_nested = 1;
+        stress_raised = 1;
         raise(number);
     }
     stress_interrupt();
+    stress_depth--;
 }
 
 static inline void stress_run(void *(*thread)(void *), unsigned milliseconds, void (*interrupt)(void))
