@@ -28,8 +28,9 @@ static struct weir__frames_cpu *owner_of(const struct weir__frames *frames, size
     return &frames->cpus[cpu < last ? cpu : last];
 }
 
-int weir__frames_init(struct weir__frames *frames, size_t bytes, size_t frame_bytes)
+int weir__frames_init(struct weir__frames *frames, const struct weir__frames_config *config)
 {
+    size_t bytes = config->bytes, frame_bytes = config->frame_bytes;
     *frames = (struct weir__frames){.frame_bytes = frame_bytes,
                                     .frame_shift = (unsigned)__builtin_ctzll(frame_bytes)};
     size_t area = area_bytes(frames);

@@ -61,18 +61,46 @@ struct weir__frames {
     size_t out_peak;
 };
 
-/* Reserves address space for at least `bytes` bytes in frames of `frame_bytes` (a power of two, 4096 to
- * 65536). 0, or
- * -ENOMEM. Commits nothing: frames cost memory from when they are first written. */
-int weir__frames_init(struct weir__frames *frames, size_t bytes, size_t frame_bytes);
+struct weir__frames_config {
+    size_t bytes;       /* of address space, rounded up to whole areas */
+    size_t frame_bytes; /* a power of two, 4096 to 65536 */
+    size_t min;         /* frames that only weir__frames_alloc_reserved() may have: the last ones */
+    bool huge;          /* the system may back 2 MiB at once */
+    bool prefault;      /* all memory is there from the start and stays: release does nothing */
+    bool lock;          /* likewise, and is locked in memory */
+    uint64_t nodes;     /* NUMA nodes that memory comes from, by bits; 0: as the system likes */
+    const char *name;   /* for the kernel's list of mappings; NULL: none */
+};
+
+/* Reserves address space, and, unless told otherwise, commits nothing: frames cost memory from when they are
+ * first written. 0; -ENOMEM; -EINVAL for NUMA nodes that do not exist, -ENOSYS where the kernel has none;
+ * what mlock() says. */
+int weir__frames_init(struct weir__frames *frames, const struct weir__frames_config *config);
 void weir__frames_destroy(struct weir__frames *frames);
 
-/* Up to n frames; how many. Any context: lock-free, no system call. */
+/*
+ * All of the following: any context, lock-free, no system call, but release.
+ */
+
+/* Up to n frames; how many. Leaves `min`. */
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[]);
-/* Gives n frames back. Any context. Stops the program with a message if one is not out or not a frame. */
+/* The same, the last ones included. */
+size_t weir__frames_alloc_reserved(struct weir__frames *frames, size_t n, void *out[]);
+/* Gives n frames back. Stops the program with a message if one is not out or not a frame. */
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[]);
-/* Gives the memory of `percent` of the areas that have nothing out back to the system, rounded up; how many
- * bytes. */
+
+/* n frames in a row, 1 to WEIR_FRAMES_PER_AREA, all in one area; NULL if there are not. Aligned to their size
+ * if n is a power of two (so order 0 to 9), else to the next smaller power of two where that is to be had.
+ * Leaves `min`. */
+void *weir__frames_alloc_run(struct weir__frames *frames, size_t n);
+/* Gives n frames in a row back: a run, or a part of one. */
+void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n);
+
+/* Gives the memory of `percent` of the free frames that have any back to the system, rounded up to whole
+ * areas: those of areas that have nothing out, and then those of areas that have something out but were not
+ * used since the last call. How many bytes. */
 size_t weir__frames_release(struct weir__frames *frames, unsigned percent);
+/* Could release give something back, now or at the call after the next? */
+bool weir__frames_releasable(const struct weir__frames *frames);
 
 #endif /* WEIR_SRC_FRAMES_H */

@@ -135,6 +135,21 @@ void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const ar
     }
 }
 
+void *weir__page_alloc_slow(struct weir_page_cache *pages)
+{
+    return weir__cache_alloc_slow(pages->paths.cache);
+}
+
+void weir__page_free_slow(struct weir_page_cache *pages, void *page)
+{
+    weir__cache_free_slow(pages->paths.cache, page);
+}
+
+void weir__page_free_rcu_slow(struct weir_page_cache *pages, void *page)
+{
+    weir__cache_free_rcu_slow(pages->paths.cache, page);
+}
+
 /* --- giving back --- */
 
 int weir_page_cache_rcu_barrier(struct weir_page_cache *pages)
@@ -222,7 +237,8 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     if (pages == NULL)
         return -ENOMEM;
     *pages = (struct weir_page_cache){0};
-    error = weir__frames_init(&pages->frames, config.capacity, config.page_size);
+    error = weir__frames_init(
+        &pages->frames, &(struct weir__frames_config){config.capacity, config.page_size, 0, 0, 0, 0, 0, 0});
     if (error != 0) {
         free(pages);
         return error;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/page_cache.h - the reference page cache: pages out of one reserved address range, through the engine.
+ * weir/page_cache.h - the reference page cache: pages, and extents of up to 256 of them, out of one reserved
+ * address range, through the engine.
  *
  *     struct weir_page_cache *pages;
  *     weir_page_cache_create(&pages, NULL);           // 4 KiB pages, a quarter of the memory
@@ -8,18 +9,29 @@
  *     char *page = weir_page_alloc(pages);            // aligned to its size, contents undefined
  *     weir_page_free(pages, page);                    // or weir_page_free_rcu(pages, page)
  *
+ *     char *extent = weir_extent_alloc(pages, 16);    // 16 pages in a row
+ *     weir_extent_free(pages, extent, 16);
+ *
  * It is weir/cache.h (per-CPU magazines, depot, deferred free by whole magazines) over a lock-free frame
  * allocator. The magazines' own memory comes from the same frames. Address space is reserved at creation;
- * memory is used from when a page is first written, and goes back to the system on decay and drain.
+ * memory is used from when a page is first written, and goes back to the system on decay, drain and shrink.
  *
- * weir_page_alloc(), weir_page_free() and their bulk forms never wait and make no system call: they can be
- * called from any context, signal handlers included. weir_page_free_rcu() makes one once per magazine, to
- * wake the helper thread or to step aside for it, and waits only if the range is exhausted. Only create and
- * destroy take a mutex. (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for. While another thread
- * is in fork(), whoever needs another magazine waits for it, as weir/cache.h says.)
+ * What may be called where:
+ *
+ *     weir_page_alloc, weir_page_free,        any context, signal handlers included. Never wait and make no
+ *     their bulk forms, weir_extent_*         system call, but while another thread is in fork(): whoever
+ *                                             needs more than the CPU's magazine waits for it then
+ *     weir_page_alloc_nolock,                 any context. Never wait, not for fork() either
+ *     weir_page_free_nolock
+ *     weir_page_free_rcu                      any thread. One system call per magazine, to wake the helper
+ *                                             thread or to step aside for it; waits if the range is exhausted
+ *     create, destroy, decay, drain           any thread, not a signal handler
+ *
+ * (In WEIR_PERCPU_LOCK a slot's lock is tried, never waited for.)
  *
  * A page that is freed twice, or is not of this page cache, stops the program with one line on standard error
- * when it reaches the frames; until then a page freed twice may be handed out twice.
+ * when it reaches the frames; until then a page freed twice may be handed out twice. With `check` in the
+ * configuration, at once.
  */
 #ifndef WEIR_PAGE_CACHE_H
 #define WEIR_PAGE_CACHE_H
@@ -27,6 +39,17 @@
 #include "weir/cache.h"
 
 WEIR_BEGIN_C_NAMES
+
+enum weir_huge_pages {
+    WEIR_HUGE_PAGES_NEVER,  /* a page in use costs one page of memory */
+    WEIR_HUGE_PAGES_ADVISE, /* the system may back 2 MiB at once, where it has huge pages */
+};
+
+enum weir_zero {
+    WEIR_ZERO_NEVER,    /* contents of a page are undefined */
+    WEIR_ZERO_ON_ALLOC, /* every page and extent is zero when it is handed out */
+    WEIR_ZERO_ON_FREE,  /* as well, but the work is done, where it can be, by who frees */
+};
 
 struct weir_page_cache_config {
     /* Bytes per page: 4096, 8192, 16384, 32768 or 65536; 0: 4096. */
@@ -37,17 +60,50 @@ struct weir_page_cache_config {
      * WEIR_MAGAZINE_CAPACITY(page_size), which is 507 for 4 KiB; 0: weir_cache_capacity_for(page_size), 124
      * for 4 KiB. */
     size_t batch;
-    /* The depots keep up to 1/high_fraction of all pages, 8 or more; 0: WEIR_CACHE_MAGAZINES_DEFAULT
-     * magazines per CPU. How much of that they use adapts: see weir/cache.h. */
+    /* Pages that the depots keep at most: a number, or 1/high_fraction of all pages, 8 or more; not both.
+     * Both 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines per CPU. How much of that they use adapts: see
+     * weir/cache.h. */
+    size_t high;
     unsigned high_fraction;
+    /* A reserve: the last so many pages go to weir_page_alloc_nolock() only. At most half of all. */
+    size_t min;
     /* As in struct weir_cache_config. */
     struct weir_grace *grace;
     bool registered_users;
+    /* Every so many milliseconds the helper thread does what weir_page_cache_decay() does, as long as there
+     * is anything to give back; 0: WEIR_CACHE_DECAY_DEFAULT, and WEIR_CACHE_DECAY_NEVER: nobody does. */
+    unsigned decay_milliseconds;
+    enum weir_huge_pages huge_pages;
+    /* Memory comes from these NUMA nodes only, bit n for node n; 0: as the system likes. */
+    uint64_t numa_nodes;
+    /* All memory is there at creation, and stays. */
+    bool prefault;
+    /* Likewise, and is never paged out: needs RLIMIT_MEMLOCK or CAP_IPC_LOCK. */
+    bool lock_memory;
+    /* Names the range in /proc/self/maps where the kernel can, and this page cache in messages; letters,
+     * digits and -_.:/ and spaces, up to 63; copied. NULL: "page cache". */
+    const char *name;
+    enum weir_zero zero;
+    /* Called on each page, and for each extent, that is handed out, after zeroing; NULL: nothing is. In the
+     * contexts in which it is used. */
+    void (*prepare)(void *arg, void *memory, size_t bytes);
+    void *prepare_arg;
+    /* Hardening, for tests: what is freed twice, with a wrong size, is foreign or misaligned stops the
+     * program with a message at once; what is free is filled with 0x6b, and looked at when it is handed out
+     * again; destroy names what is still out, with `sites`, by the code that allocated it. Always on where
+     * libweir was built with checks. */
+    bool check;
+    bool sites;
+    /* weir_shrink() does not ask it. */
+    bool no_shrinker;
 };
 
 /* clang-format off */
-#define WEIR_PAGE_CACHE_CONFIG_INIT { 0, 0, 0, 0, NULL, false }
+#define WEIR_PAGE_CACHE_CONFIG_INIT \
+    { 0, 0, 0, 0, 0, 0, NULL, false, 0, WEIR_HUGE_PAGES_NEVER, 0, false, false, NULL, \
+      WEIR_ZERO_NEVER, NULL, NULL, false, false, false }
 /* clang-format on */
+#define WEIR_EXTENT_PAGES_MAX 256
 
 struct weir_page_cache_stats {
     size_t page_size; /* bytes */
@@ -56,20 +112,36 @@ struct weir_page_cache_stats {
     size_t frames_peak; /* the most there ever were */
     size_t
         block_pages; /* of them, holding magazines: its own, and by weir_page_cache_block_source() others' */
+    size_t parked;   /* pages freed by weir_page_free_nolock() that lie aside for the next slow path */
+    size_t extents;  /* out */
+    size_t extent_pages;       /* in them */
+    size_t extent_pool_pages;  /* in extents that lie idle in the pools */
+    uint64_t extent_pool_hits; /* allocated from a pool ... */
+    uint64_t extent_misses;    /* ... and from the frames */
+    uint64_t released;         /* bytes given back to the system */
     struct weir_cache_stats cache;
 };
 
 struct weir_page_cache; /* begins with struct weir__page_cache_paths */
 
-/* Private: what the inline functions below need: the engine, and its slots again to save a load. */
+/* Private: what the inline functions below need: the engine, and its slots again to save a load. Where
+ * something has to be done to each page, slots that are always empty: every call is a slow one then. */
 struct weir__page_cache_paths {
     struct weir__cache_paths engine;
     struct weir_cache *cache;
 };
 
 /*
- * Makes a page cache; `config` NULL: the defaults. 0; or, with *pages set to NULL, -EINVAL for a value that
- * is not allowed; -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
+ * What is wrong with a configuration: a sentence that names the field and the rule; NULL if nothing is.
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none; the text stays valid.
+ */
+WEIR_API const char *weir_page_cache_config_error(const struct weir_page_cache_config *config);
+
+/*
+ * Makes a page cache; `config` NULL: the defaults. 0; or, with *pages set to NULL: -EINVAL if
+ * weir_page_cache_config_error() has something to say, or for a NUMA node that does not exist; -ENOMEM, also
+ * for memory that cannot be locked; -EPERM, if locking needs a right; -ENOSYS for numa_nodes where the kernel
+ * has no NUMA; or what weir_percpu_init() or weir_grace_qsbr() say.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: reserves address space, allocates; -ENOMEM.
  */
@@ -78,7 +150,8 @@ WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
 
 /*
  * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and
- * the page cache goes on as before, if pages are still out, those of weir_page_cache_block_source() included;
+ * the page cache goes on as before, if pages or extents are still out, those of weir_page_cache_block_source()
+ * included: with `check`, standard error says which;
  * as weir_cache_destroy() in a child process that cannot use it. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses it any more; not in a signal handler, not inside a read-side critical section.
@@ -110,6 +183,41 @@ WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t 
 WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const array[]);
 
 /*
+ * A page, if one can be had without waiting for anything: from this CPU's magazine, the depot, or the frames,
+ * the reserve of `min` pages included. NULL: none now.
+ *   Progress: lock-free, no system call, never waits.
+ *   Callers: any context, a signal handler that interrupts any function of weir's included.
+ *   Ordering: as weir_page_alloc().  Memory: the reserved range.
+ */
+WEIR_API void *weir_page_alloc_nolock(struct weir_page_cache *pages);
+
+/*
+ * Gives a page back, not NULL, without waiting for anything. Into this CPU's magazine; if that is full or
+ * busy, the page is laid aside, linked by its first word, for the next function of this page cache that needs
+ * another magazine, decays or drains.
+ *   Progress: lock-free, no system call, never waits.  Callers: as weir_page_alloc_nolock().
+ *   Ordering: as weir_page_free().  Memory: none.
+ */
+WEIR_API void weir_page_free_nolock(struct weir_page_cache *pages, void *page);
+
+/*
+ * `n` pages in a row, 1 to WEIR_EXTENT_PAGES_MAX, aligned to a page, and to their size if n is a power of
+ * two; contents as of a page. From the pool of extents of that size of this CPU's node, or from the frames;
+ * NULL if there are not so many in a row, or n is none of these numbers.
+ *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: as weir_page_alloc().  Memory: the reserved range.
+ */
+WEIR_API void *weir_extent_alloc(struct weir_page_cache *pages, size_t n);
+
+/*
+ * Gives an extent of `n` pages back, as a whole. Not NULL. It goes to the pool of the node that allocated it.
+ * An extent that is not out, or has another size, stops the program with one line on standard error.
+ *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Ordering: as weir_page_free().  Memory: none.
+ */
+WEIR_API void weir_extent_free(struct weir_page_cache *pages, void *extent, size_t n);
+
+/*
  * Returns when every page handed to weir_page_free_rcu() before the call is back. 0, or as
  * weir_cache_rcu_barrier().
  *   Progress: may block: a grace period.
@@ -121,7 +229,8 @@ WEIR_API int weir_page_cache_rcu_barrier(struct weir_page_cache *pages);
 
 /*
  * Gives a quarter of what was not used since the last time back, rounded up: as weir_cache_decay() to the
- * frames, and of the 512-page areas with nothing out to the system. How many bytes went to the system.
+ * frames, likewise of the idle extents, and of the memory of free frames to the system. How many bytes went to
+ * the system. Usually the helper thread does it: see decay_milliseconds.
  *   Progress: lock-free but for the system calls.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: gives back.
  */
@@ -134,8 +243,8 @@ WEIR_API size_t weir_page_cache_decay(struct weir_page_cache *pages);
 WEIR_API size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how);
 
 /*
- * Gives what lies idle on all CPUs and in the depot back to the frames, and all areas with nothing out to the
- * system; how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
+ * Gives what lies idle on all CPUs in the depot and in the pools of extents back to the frames, and the
+ * memory of all free frames to the system; how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
  *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
  */
 WEIR_API size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how);
@@ -157,6 +266,11 @@ WEIR_API void weir_page_cache_block_source(struct weir_page_cache *pages, struct
  */
 WEIR_API void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache_stats *stats);
 
+/* Private: the slow sides. */
+WEIR_API void *weir__page_alloc_slow(struct weir_page_cache *pages);
+WEIR_API void weir__page_free_slow(struct weir_page_cache *pages, void *page);
+WEIR_API void weir__page_free_rcu_slow(struct weir_page_cache *pages, void *page);
+
 WEIR_END_C_NAMES
 
 /*
@@ -171,9 +285,8 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     void *page;
     weir__cache_check(&paths->engine, "weir_page_alloc");
-    return weir_likely(weir__percpu_get_fast(paths->engine.loaded, &page))
-               ? page
-               : weir__cache_alloc_slow(paths->cache);
+    return weir_likely(weir__percpu_get_fast(paths->engine.loaded, &page)) ? page
+                                                                           : weir__page_alloc_slow(pages);
 }
 
 /*
@@ -186,7 +299,7 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     weir__cache_check(&paths->engine, "weir_page_free");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.loaded, page)))
-        weir__cache_free_slow(paths->cache, page);
+        weir__page_free_slow(pages, page);
 }
 
 /*
@@ -203,7 +316,7 @@ static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     weir__cache_check(&paths->engine, "weir_page_free_rcu");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.rcu, page)))
-        weir__cache_free_rcu_slow(paths->cache, page);
+        weir__page_free_rcu_slow(pages, page);
 }
 
 #endif /* WEIR_PAGE_CACHE_H */

@@ -93,7 +93,9 @@ static void round_with(size_t areas, size_t most)
 {
     static void *all[MOST_AREAS * WEIR_FRAMES_PER_AREA];
     at_once = most;
-    if (weir__frames_init(&frames, areas * WEIR_FRAMES_PER_AREA * PAGE, PAGE))
+    const struct weir__frames_config config = {.bytes = areas * WEIR_FRAMES_PER_AREA * PAGE,
+                                               .frame_bytes = PAGE};
+    if (weir__frames_init(&frames, &config))
         stress_fail("out of memory");
     stress_run(work, stress.milliseconds / 2, interrupt);
     if (frames.out != 0)

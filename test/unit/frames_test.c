@@ -16,11 +16,17 @@ static struct weir__frames frames;
 static void *got[MOST + 100];
 static bool out[MOST];
 
+static int init(size_t bytes, size_t frame_bytes)
+{
+    const struct weir__frames_config config = {.bytes = bytes, .frame_bytes = frame_bytes};
+    return weir__frames_init(&frames, &config);
+}
+
 static void start(size_t areas, size_t frame_bytes)
 {
     fixture_stay(NULL);
     cr_assert_eq(weir_percpu_init(), 0);
-    cr_assert_eq(weir__frames_init(&frames, areas * AREA * frame_bytes, frame_bytes), 0);
+    cr_assert_eq(init(areas * AREA * frame_bytes, frame_bytes), 0);
     cr_assert_eq(frames.frames, areas * AREA);
     cr_assert_leq(frames.frames, (size_t)MOST);
     memset(out, 0, sizeof out);
@@ -138,7 +144,7 @@ Test(frames, capacity_is_rounded_up_to_whole_areas)
     fixture_stay(NULL);
     cr_assert_eq(weir_percpu_init(), 0);
     for (size_t i = 0; i < sizeof bytes / sizeof bytes[0]; i++) {
-        cr_assert_eq(weir__frames_init(&frames, bytes[i], 4096), 0);
+        cr_assert_eq(init(bytes[i], 4096), 0);
         cr_assert_geq(frames.frames * 4096, bytes[i]);
         cr_assert_lt(frames.frames * 4096, bytes[i] + AREA * 4096);
         check_all_free();
@@ -163,7 +169,7 @@ Test(frames, pages_of_every_size_are_aligned_and_apart)
 Test(frames, range_that_cannot_be_had_is_an_error)
 {
     cr_assert_eq(weir_percpu_init(), 0);
-    cr_assert_eq(weir__frames_init(&frames, (size_t)1 << 60, 4096), -ENOMEM);
+    cr_assert_eq(init((size_t)1 << 60, 4096), -ENOMEM);
 }
 
 /* Sanitizers turn a fault into a report of their own. */
