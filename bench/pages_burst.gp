@@ -14,7 +14,7 @@ set border 3 lc rgb "#707070"
 set tics nomirror out textcolor rgb ink
 set grid ytics lt 1 lc rgb "#e4e4e4" lw 1
 set logscale y
-set format y "%.0f"
+set ytics (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 set ylabel "MiB resident" textcolor rgb ink
 set xlabel "seconds since all of the burst was freed" textcolor rgb ink
 set key at graph 0.98, 0.97 right top textcolor rgb ink samplen 2.5 font ",12"
@@ -26,8 +26,8 @@ do for [format in "svg png"] {
         set terminal pngcairo size 720 * plots, 630 font "DejaVu Sans,13" fontscale 1.2 linewidth 1.5 background "white"
     }
     set output stem . "." . format
-    set multiplot layout 1, plots margins 0.08, 0.98, 0.15, 0.82 spacing 0.09, 0 \
-        title "A burst, and then nothing: memory goes back by itself" font ",15" offset 0, -0.3
+    set multiplot layout 1, plots margins (plots == 1 ? 0.14 : 0.08), 0.96, 0.15, 0.82 spacing 0.09, 0 \
+        title "A burst, and then nothing: memory goes back by itself" font ",14" offset 0, -0.3
     do for [k = 0 : plots - 1] {
         set title sprintf("decay every %s ms", period(k)) textcolor rgb ink font ",13" offset 0, -0.5
         stats data index k using 2 nooutput

@@ -26,17 +26,17 @@ do for [format in "svg png"] {
         set terminal pngcairo size 1440, 690 font "DejaVu Sans,13" fontscale 1.2 linewidth 1.5 background "white"
     }
     set output stem . "." . format
-    set multiplot layout 1, 2 margins 0.07, 0.98, 0.14, 0.78 spacing 0.07, 0 \
+    set multiplot layout 1, 2 margins 0.07, 0.97, 0.14, 0.82 spacing 0.08, 0 \
         title "Success in a signal handler, by how full the range is" font ",15" offset 0, -0.3
     do for [panel = 1 : 2] {
         set title (panel == 1 ? "all of it" : "the last ten percent") textcolor rgb ink font ",13" offset 0, -0.5
-        set xrange [(panel == 1 ? 0 : 90) : 100.5]
+        set xrange [(panel == 1 ? 0 : 90) : 100]
         if (panel == 1) {
-            set key at screen 0.98, 0.925 right top maxrows 2 textcolor rgb ink samplen 2.5 font ",12"
+            set key at graph 0.02, 0.05 left bottom Left reverse textcolor rgb ink samplen 2.5 font ",12"
         } else {
             unset key
         }
-        plot for [k = 0 : runs - 1] data index k skip 0 using 1:3 with linespoints pt 7 ps 0.4 lw 2 \
+        plot for [k = 0 : runs - 1] data index k using 1:3 with linespoints pt 7 ps 0.4 lw 2 \
                  lc rgb word(colors, k + 1) title "alloc\\_nolock, " . with_reserve(k), \
              for [k = 0 : runs - 1] data index k using 1:2 with lines lw 1.5 dt (2, 3) \
                  lc rgb word(colors, k + 1) title "ordinary alloc, " . with_reserve(k), \
