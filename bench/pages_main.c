@@ -9,7 +9,8 @@
 #include "pages.h"
 
 #define PROGRAM "weir-bench-pages"
-#define RESERVE 128 /* pages, in the second run of nolock */
+#define CHURN_ROUNDS_MAX 7 /* more take long */
+#define RESERVE 128        /* pages, in the second run of nolock */
 
 static struct pages_options options = {.out = "bench/out", .workload = "all"};
 static struct pages_results results;
@@ -162,10 +163,11 @@ static bool measure_table(struct pages_result *result)
         if (!table->fresh && is_there(result, row))
             failed |= enter(result, row);
     }
-    for (unsigned round = 0; round < options.rounds; round++) {
+    unsigned rounds = table->fresh && options.rounds > CHURN_ROUNDS_MAX ? CHURN_ROUNDS_MAX : options.rounds;
+    for (unsigned round = 0; round < rounds; round++) {
         char text[80];
-        snprintf(text, sizeof text, "%s: round %u/%u", table->id, round + 1, options.rounds);
-        progress_show(text, (double)round / options.rounds);
+        snprintf(text, sizeof text, "%s: round %u/%u", table->id, round + 1, rounds);
+        progress_show(text, (double)round / rounds);
         failed |= table->fresh ? fresh_round(result, round) : round_of(result, round);
     }
     for (unsigned row = 0; row < PAGES_ROWS; row++)
