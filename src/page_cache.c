@@ -550,17 +550,25 @@ static int make_frames(struct weir_page_cache *pages, const struct weir_page_cac
     return weir__frames_init(&pages->frames, &frames);
 }
 
+/* Not less than a cache's default, unless told so, since small ranges have nothing to lose by it. */
+static size_t high_of(const struct weir__frames *frames, const struct weir_page_cache_config *config)
+{
+    size_t batch = config->batch != 0 ? config->batch : weir_cache_capacity_for(config->page_size);
+    size_t least = WEIR_CACHE_MAGAZINES_DEFAULT * batch * weir_percpu_nr_cpus();
+    size_t part = frames->frames / (config->high_fraction != 0 ? config->high_fraction : 8);
+    if (config->high != 0)
+        return config->high;
+    return config->high_fraction != 0 || part > least ? part + (part == 0)
+                                                      : least; /* 0: the cache's default */
+}
+
 static int make_engine(struct weir_page_cache *pages, const struct weir_page_cache_config *config)
 {
     struct weir_cache_config engine = WEIR_CACHE_CONFIG_INIT;
     engine.ops = &frames_ops;
     engine.backend = pages;
     engine.capacity = config->batch;
-    engine.high = config->high;
-    if (config->high_fraction != 0)
-        engine.high = pages->frames.frames / config->high_fraction;
-    if (config->high_fraction != 0 && engine.high == 0)
-        engine.high = 1; /* 0 is the default */
+    engine.high = high_of(&pages->frames, config);
     engine.grace = config->grace;
     engine.registered_users = config->registered_users;
     engine.object_size = config->page_size;
