@@ -209,8 +209,8 @@ static void verify(const struct weir__prepare *prepare, size_t index, const uint
         written_to(prepare, index, frame);
 }
 
-/* Of n frames that were taken by claim(). Release: pairs with the acquire in mark_out(): who sees that a frame
- * is filled, sees it filled. */
+/* Of n frames that were taken by claim(). Release: pairs with the acquire in mark_out(): who sees that a
+ * frame is filled, sees it filled. */
 static void fill(struct weir__prepare *prepare, size_t index, size_t n)
 {
     memset(frame_at(prepare, index), prepare->fill, bytes_of(prepare, n));
