@@ -61,8 +61,8 @@ struct weir_page_cache_config {
      * for 4 KiB. */
     size_t batch;
     /* Pages that the depots keep at most: a number, or 1/high_fraction of all pages, 8 or more; not both.
-     * Both 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines per CPU. How much of that they use adapts: see
-     * weir/cache.h. */
+     * Both 0: an eighth of all pages, or WEIR_CACHE_MAGAZINES_DEFAULT magazines per CPU if that is more. How
+     * much of that they use adapts: see weir/cache.h. */
     size_t high;
     unsigned high_fraction;
     /* A reserve: the last so many pages go to weir_page_alloc_nolock() only. At most half of all. */
