@@ -215,6 +215,24 @@ Test(extents, what_a_node_allocated_returns_to_it)
     finish();
 }
 
+Test(extents, cpus_up_to_128_are_nodes_of_their_own)
+{
+    void *extent[NODES];
+    start(4);
+    for (pretended = 0; pretended < NODES; pretended++)
+        extent[pretended] = must_have(3);
+    for (unsigned i = 0; i < NODES; i++)
+        weir__extents_free(extents, extent[i], 3);
+    for (pretended = 0; pretended < NODES; pretended++)
+        cr_assert_eq(must_have(3), extent[pretended]);
+    for (unsigned i = 0; i < NODES; i++)
+        weir__extents_free(extents, extent[i], 3);
+    pretended = NODES + 5; /* shares one */
+    cr_assert_eq(must_have(3), extent[5]);
+    weir__extents_free(extents, extent[5], 3);
+    finish();
+}
+
 /* The same on the CPUs that there are. */
 Test(extents, what_a_real_cpu_allocated_returns_to_it)
 {
@@ -314,9 +332,9 @@ Test(extents, drain_takes_all_of_every_node_and_leaves_the_descriptors)
     cr_assert_eq(descriptors, 15u, "one frame per node");
     cr_assert_eq(weir__extents_decay(extents, 100), idle);
     cr_assert_eq(frames.out, descriptors);
-    for (int cpu = 0; cpu < NODES; cpu += 9) {
-        pretended = cpu;
+    for (size_t i = 0; i < 2 * PER_FRAME; i += 64) {
         leave_idle(64, 2);
+        cr_assert_eq(weir__extents_decay(extents, 100), 128u);
     }
     cr_assert_eq(weir__extents_frames(extents), descriptors, "descriptors are used again");
     finish();
