@@ -462,7 +462,8 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     stats->capacity = pages->frames.frames;
     stats->frames = weir_load_relaxed(&pages->frames.out);
     stats->frames_peak = weir_load_relaxed(&pages->frames.out_peak);
-    stats->block_pages = weir_load_relaxed(&pages->block_pages) + weir_load_relaxed(&pages->lent_pages);
+    stats->block_pages = weir_load_relaxed(&pages->block_pages) + weir_load_relaxed(&pages->lent_pages) +
+                         weir__extents_frames(pages->extents);
     stats->parked = weir_load_relaxed(&pages->nr_parked);
     stats->released = weir_load_relaxed(&pages->released);
     weir__extents_stats(pages->extents, stats);
@@ -514,7 +515,7 @@ const char *weir_page_cache_config_error(const struct weir_page_cache_config *gi
         return "capacity: at most a quarter of SIZE_MAX bytes";
     /* A magazine and the chunk's header must fit into the page it comes from. */
     if (config.batch > WEIR_MAGAZINE_CAPACITY(config.page_size - WEIR__CHUNK_HEADER))
-        return "batch: a magazine of so many pointers does not fit into a page (at most 505 for 4 KiB)";
+        return "batch: a magazine of so many pointers does not fit into a page (at most 507 for 4 KiB)";
     if (config.high > SIZE_MAX / 2)
         return "high: at most half of SIZE_MAX pages";
     if (config.high_fraction != 0 && config.high_fraction < 8)
