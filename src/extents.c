@@ -228,22 +228,16 @@ size_t weir__extents_decay(struct weir__extents *extents, unsigned percent)
 
 /* --- alloc --- */
 
-/* `pooled`: it comes from a pool. */
+/* What this CPU's pool does not have; *pooled if it comes from another one's. */
 static void *find(struct weir__extents *extents, unsigned node, size_t n, bool *pooled)
 {
-    *pooled = true;
-    void *extent = get_idle(extents, node, n);
-    if (weir_likely(extent != NULL))
-        return extent;
-    *pooled = false;
-    extent = weir__frames_alloc_run(extents->frames, n);
+    void *extent = weir__frames_alloc_run(extents->frames, n);
     if (extent != NULL)
         return extent;
-    *pooled = true;
     extent = get_idle_elsewhere(extents, node, n);
+    *pooled = extent != NULL;
     if (extent != NULL)
         return extent;
-    *pooled = false;
     weir__extents_decay(extents, 100);
     return weir__frames_alloc_run(extents->frames, n);
 }
@@ -253,8 +247,10 @@ void *weir__extents_alloc(struct weir__extents *extents, size_t n)
     if (n == 0 || n > SIZES)
         return NULL;
     unsigned cpu = weir_percpu_cpu(), node = cpu < extents->nr_nodes ? cpu : cpu % extents->nr_nodes;
-    bool pooled;
-    void *extent = find(extents, node, n, &pooled);
+    void *extent = get_idle(extents, node, n);
+    bool pooled = extent != NULL;
+    if (!pooled)
+        extent = find(extents, node, n, &pooled);
     if (extent == NULL)
         return NULL;
     size_t index = (size_t)((char *)extent - extents->frames->base) >> extents->frames->frame_shift;
