@@ -74,15 +74,25 @@ static size_t unload_chain(struct weir_cache *cache, unsigned nr, struct weir_st
 
 /* --- the depot --- */
 
-/* Keeps a magazine, whatever the limit: never calls the backend. */
-static void depot_keep(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+/* Keeps a magazine, whatever the limit: never calls the backend. Makes no system call: if the helper thread
+ * must be told that there is something to decay, the next depot_keep() does. */
+static void depot_keep_nolock(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
 {
     if (magazine->count == 0) {
         weir__blocks_put(&cache->blocks, nr, magazine);
         return;
     }
     if (weir__depot_keep(&cache->depots, cpu_of(cache, nr)->domain, magazine) && cache->decays != 0)
-        weir__grace_kick(cache->grace);
+        weir_store_relaxed(&cache->untold, 1u); /* relaxed: the kick orders what it is about */
+}
+
+static void depot_keep(struct weir_cache *cache, unsigned nr, struct weir_magazine *magazine)
+{
+    depot_keep_nolock(cache, nr, magazine);
+    if (weir_load_relaxed(&cache->untold) == 0)
+        return;
+    weir_store_relaxed(&cache->untold, 0u);
+    weir__grace_kick(cache->grace);
 }
 
 /* Keeps it if there is room. */
@@ -335,7 +345,7 @@ void *weir_cache_alloc_nolock(struct weir_cache *cache)
 {
     weir__cache_check(&cache->paths, "weir_cache_alloc_nolock");
     void *object = weir_percpu_get(cache->paths.loaded);
-    if (object != NULL || !weir__enter())
+    if (object != NULL || !weir__try_enter())
         return object;
     unsigned nr = weir_percpu_cpu();
     enum weir__count from;
@@ -345,7 +355,7 @@ void *weir_cache_alloc_nolock(struct weir_cache *cache)
         count(cache, nr, from, 1);
         magazine = load(cache, nr, magazine);
         if (magazine != NULL)
-            depot_keep(cache, nr, magazine); /* whatever the limit: the backend must not be called */
+            depot_keep_nolock(cache, nr, magazine); /* whatever the limit: the backend must not be called */
     }
     weir__leave();
     return object;

@@ -60,6 +60,7 @@ struct weir_cache {
     size_t capacity;
     unsigned decays; /* every so many milliseconds; 0: never by itself */
     unsigned decay_percent;
+    uint32_t untold; /* the helper thread is to be told that there is something to decay */
     struct weir_grace *grace;
     struct weir__grace_client client;
     struct weir__guarded guarded;

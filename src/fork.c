@@ -37,6 +37,21 @@ static void count_out(void)
     weir__gate_count_out(&gate, stripe);
 }
 
+/* Inside if it is WEIR__OPEN, or closed by this thread itself; what the gate was. */
+static uint32_t knock(void)
+{
+    stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
+    weir__gate_count_in(&gate, stripe);
+    /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one who
+     * waits for us: fork() gives up then, after its second. Anywhere else it finds the depth, and passes. */
+    depth = 1;
+    uint32_t state = weir__gate_look(&gate);
+    if (weir_likely(state == WEIR__OPEN) || (state == WEIR__CLOSED && forking_here))
+        return WEIR__OPEN;
+    count_out();
+    return state;
+}
+
 bool weir__enter(void)
 {
     if (depth != 0) { /* so it is usable */
@@ -44,20 +59,20 @@ bool weir__enter(void)
         return true;
     }
     for (;;) {
-        stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
-        weir__gate_count_in(&gate, stripe);
-        /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one
-         * who waits for us: fork() gives up then, after its second. Anywhere else it finds the depth, and
-         * passes. */
-        depth = 1;
-        uint32_t state = weir__gate_look(&gate);
-        if (weir_likely(state == WEIR__OPEN) || (state == WEIR__CLOSED && forking_here))
-            return true;
-        count_out();
-        if (state == WEIR__UNUSABLE)
-            return false;
+        uint32_t state = knock();
+        if (state != WEIR__CLOSED)
+            return state == WEIR__OPEN;
         weir__futex_wait(&gate.state, WEIR__CLOSED, NULL);
     }
+}
+
+bool weir__try_enter(void)
+{
+    if (depth != 0) {
+        depth++;
+        return true;
+    }
+    return knock() == WEIR__OPEN;
 }
 
 void weir__leave(void)

@@ -31,6 +31,8 @@ extern unsigned weir__fork_patience;
 
 /* Begins and ends a slow path. False: nothing may be done, and there is nothing to leave. Any context. */
 bool weir__enter(void);
+/* The same without waiting: false, too, while another thread is in fork(). */
+bool weir__try_enter(void);
 void weir__leave(void);
 
 /* False in a child that cannot use anything. */

@@ -6,7 +6,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "weir/percpu.h"
 
@@ -28,14 +32,64 @@ static struct weir__frames_cpu *owner_of(const struct weir__frames *frames, size
     return &frames->cpus[cpu < last ? cpu : last];
 }
 
+/* Older C libraries and kernel headers lack some of these. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+#define MPOL_BIND_MODE 2
+
+static int bind_to_nodes(const struct weir__frames *frames, size_t range, uint64_t nodes)
+{
+    unsigned long mask[64 / (8 * sizeof(long)) + 1] = {0};
+    memcpy(mask, &nodes, sizeof nodes);
+    return syscall(SYS_mbind, frames->base, range, MPOL_BIND_MODE, mask, 65ul, 0u) == 0 ? 0 : -errno;
+}
+
+/* All memory now. */
+static int populate(const struct weir__frames *frames, size_t range)
+{
+    if (madvise(frames->base, range, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    if (errno == ENOMEM || errno == EFAULT || errno == EHWPOISON)
+        return -ENOMEM;
+    for (size_t i = 0; i < range; i += 4096) /* a kernel before 5.14 */
+        *(volatile char *)(frames->base + i) = 0;
+    return 0;
+}
+
+/* What was asked for beyond address space. */
+static int apply_options(struct weir__frames *frames, const struct weir__frames_config *config)
+{
+    size_t range = frames->areas * area_bytes(frames);
+    int error = 0;
+    /* May fail: then it is not so. */
+    madvise(frames->base, range, config->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    if (config->name != NULL)
+        prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, frames->base, range, config->name);
+    if (config->nodes != 0)
+        error = bind_to_nodes(frames, range, config->nodes);
+    if (error == 0 && config->lock && mlock(frames->base, range) != 0)
+        error = -errno;
+    if (error == 0 && config->prefault)
+        error = populate(frames, range);
+    frames->stays = config->prefault || config->lock;
+    frames->huge = config->huge;
+    return error;
+}
+
 int weir__frames_init(struct weir__frames *frames, const struct weir__frames_config *config)
 {
-    size_t bytes = config->bytes, frame_bytes = config->frame_bytes;
+    size_t frame_bytes = config->frame_bytes;
     *frames = (struct weir__frames){.frame_bytes = frame_bytes,
                                     .frame_shift = (unsigned)__builtin_ctzll(frame_bytes)};
     size_t area = area_bytes(frames);
-    frames->areas = bytes / area + (bytes % area != 0);
+    frames->areas = config->bytes / area + (config->bytes % area != 0);
     frames->frames = frames->areas * WEIR_FRAMES_PER_AREA;
+    frames->limit = frames->frames - config->min;
     frames->spacing = frames->areas < weir_percpu_nr_cpus() ? 1 : frames->areas / weir_percpu_nr_cpus();
 
     /* One area more than asked for, to align the first one, and a guard frame at either end: memory next to
@@ -44,30 +98,36 @@ int weir__frames_init(struct weir__frames *frames, const struct weir__frames_con
     frames->map =
         mmap(NULL, frames->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (frames->map == MAP_FAILED)
-        return -ENOMEM;
+        goto none;
+    int error = -ENOMEM;
     frames->base = (char *)round_up((size_t)frames->map + frame_bytes, area);
-    size_t range = frames->areas * area;
-    if (mprotect(frames->base, range, PROT_READ | PROT_WRITE) != 0)
-        goto fail;
-    madvise(frames->base, range,
-            MADV_NOHUGEPAGE); /* a page in use is a page of memory; may fail: then it is not so */
+    if (mprotect(frames->base, frames->areas * area, PROT_READ | PROT_WRITE) != 0)
+        goto no_range;
+    error = apply_options(frames, config);
+    if (error != 0)
+        goto no_range;
 
     size_t cpus = round_up(weir_percpu_nr_cpus() * sizeof frames->cpus[0], WEIR_LINE_PAIR);
     size_t bits = frames->areas * WEIR_WORDS_PER_AREA * sizeof frames->bits[0];
     frames->meta_bytes = cpus + bits + frames->areas * sizeof frames->area[0];
-    /* Zero: everything free and untouched. */
+    /* Zero: everything free and without memory. */
     frames->meta = mmap(NULL, frames->meta_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    error = -ENOMEM;
     if (frames->meta == MAP_FAILED)
-        goto fail;
+        goto no_range;
     frames->cpus = frames->meta;
     frames->bits = (uint64_t *)(void *)((char *)frames->meta + cpus);
     frames->area = (struct weir__area *)(void *)((char *)frames->meta + cpus + bits);
     for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++)
         frames->cpus[cpu].home = cpu * frames->spacing % frames->areas;
     return 0;
-fail:
+no_range:
     munmap(frames->map, frames->map_bytes);
+    frames->frames = 0;
+    return error;
+none:
+    frames->frames = 0;
     return -ENOMEM;
 }
 
@@ -77,22 +137,83 @@ void weir__frames_destroy(struct weir__frames *frames)
     munmap(frames->meta, frames->meta_bytes);
 }
 
-/* Promises up to n of the area's frames to the caller; how many. */
-static size_t reserve(struct weir__area *area, size_t n)
+/* --- the counters --- */
+
+/* Counts up to n frames as out, as long as there are no more than `limit`; how many. */
+static size_t admit(struct weir__frames *frames, size_t n, size_t limit)
+{
+    /* Relaxed, all: a number; what it stands for is ordered by the counters of the areas. */
+    size_t out = weir_load_relaxed(&frames->out), take;
+    do {
+        size_t left = out < limit ? limit - out : 0;
+        take = n < left ? n : left;
+        if (take == 0)
+            return 0;
+    } while (!weir_cas_relaxed(&frames->out, &out, out + take));
+    size_t peak = weir_load_relaxed(&frames->out_peak);
+    while (out + take > peak && !weir_cas_relaxed(&frames->out_peak, &peak, out + take))
+        ;
+    return take;
+}
+
+/* After they can be had again: so there are always as many free ones as are not counted as out, and who is
+ * admitted to the last `min` finds them. */
+static void count_back(struct weir__frames *frames, size_t n)
+{
+    weir_fetch_sub_relaxed(&frames->out, n);
+}
+
+/* Relaxed, like all of it: see release_rest(). */
+static void mark_used(struct weir__area *area)
+{
+    if (weir_load_relaxed(&area->memory) != WEIR__AREA_USED)
+        weir_store_relaxed(&area->memory, (uint32_t)WEIR__AREA_USED);
+}
+
+/* Promises up to n of the area's frames to the caller, but not fewer than `least`; how many. */
+static size_t reserve(struct weir__area *area, size_t n, size_t least)
 {
     uint32_t out = weir_load_relaxed(&area->out), take;
     do {
         size_t left = WEIR_FRAMES_PER_AREA - out;
         take = (uint32_t)(n < left ? n : left);
-        if (take == 0)
+        if (take < least)
             return 0;
-        /* Acquire: pairs with the release in free and in release_area(): the bits that this promises are
+        /* Acquire: pairs with the release in give_up() and release_area(): the bits that this promises are
          * clear. */
     } while (!weir_cas_acquire(&area->out, &out, out + take));
-    if (weir_load_relaxed(&area->touched) == 0) /* relaxed: only who has the whole area clears it */
-        weir_store_relaxed(&area->touched, 1u);
+    mark_used(area);
     return take;
 }
+
+/* So many of the area's frames are promised to nobody any more. */
+static void give_up(struct weir__area *area, size_t n)
+{
+    /* Release: pairs with the acquire in reserve() and release_area(). Acquire: keeps mark_used() behind. */
+    weir_fetch_sub_acq_rel(&area->out, (uint32_t)n);
+}
+
+/* The area has frames left again. Relaxed, like all hints. */
+static void hint(struct weir__frames *frames, size_t area)
+{
+    struct weir__frames_cpu *cpu = owner_of(frames, area);
+    size_t distance = area - cpu->home;
+    if (distance < weir_load_relaxed(&cpu->near))
+        weir_store_relaxed(&cpu->near, distance);
+    if (distance < weir_load_relaxed(&cpu->near_run))
+        weir_store_relaxed(&cpu->near_run, distance);
+}
+
+/* The i-th area to look at, from `near` on, and how far from the home of `cpu` it is. */
+static size_t area_after(const struct weir__frames *frames, const struct weir__frames_cpu *cpu, size_t near,
+                         size_t i, size_t *distance)
+{
+    *distance = near + i < frames->areas ? near + i : near + i - frames->areas;
+    size_t area = cpu->home + *distance;
+    return area < frames->areas ? area : area - frames->areas;
+}
+
+/* --- single frames --- */
 
 /* Up to n of the clear bits of `word`, the lowest first. */
 static uint64_t pick(uint64_t word, size_t n)
@@ -107,7 +228,8 @@ static uint64_t pick(uint64_t word, size_t n)
 }
 
 /* Finds and sets the n bits that were promised. Goes round until it has them all: they are there, but others,
- * who were promised others, may take the ones it looks at. */
+ * who were promised others, may take the ones it looks at. (Who claims a run and fails has set bits for a
+ * moment, but no more than he was promised; and he fails because somebody else did not.) */
 static void claim(struct weir__frames *frames, size_t area, size_t n, void *out[])
 {
     uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
@@ -123,24 +245,15 @@ static void claim(struct weir__frames *frames, size_t area, size_t n, void *out[
     }
 }
 
-static void count_out(struct weir__frames *frames, size_t n)
-{
-    /* Relaxed, all: statistics. */
-    size_t out = weir_fetch_add_relaxed(&frames->out, n) + n, peak = weir_load_relaxed(&frames->out_peak);
-    while (out > peak && !weir_cas_relaxed(&frames->out_peak, &peak, out))
-        ;
-}
-
-size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[])
+/* Up to n; how many. */
+static size_t take(struct weir__frames *frames, size_t n, void *out[])
 {
     struct weir__frames_cpu *cpu = &frames->cpus[weir_percpu_cpu()];
-    size_t near = weir_load_relaxed(&cpu->near), got = 0; /* relaxed, like all of `near`: a hint */
+    size_t near = weir_load_relaxed(&cpu->near), got = 0, distance;
 
     for (size_t i = 0; i < frames->areas && got < n; i++) {
-        size_t distance = near + i < frames->areas ? near + i : near + i - frames->areas;
-        size_t area = cpu->home + distance;
-        area = area < frames->areas ? area : area - frames->areas;
-        size_t promised = reserve(&frames->area[area], n - got);
+        size_t area = area_after(frames, cpu, near, i, &distance);
+        size_t promised = reserve(&frames->area[area], n - got, 1);
         if (promised == 0)
             continue;
         claim(frames, area, promised, out + got);
@@ -148,9 +261,25 @@ size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[])
         if (i != 0)
             weir_store_relaxed(&cpu->near, distance);
     }
-    if (got != 0)
-        count_out(frames, got);
     return got;
+}
+
+static size_t alloc(struct weir__frames *frames, size_t n, void *out[], size_t limit)
+{
+    size_t admitted = admit(frames, n, limit), got = take(frames, admitted, out);
+    if (got != admitted)
+        count_back(frames, admitted - got);
+    return got;
+}
+
+size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[])
+{
+    return alloc(frames, n, out, frames->limit);
+}
+
+size_t weir__frames_alloc_reserved(struct weir__frames *frames, size_t n, void *out[])
+{
+    return alloc(frames, n, out, frames->frames);
 }
 
 static void misuse(const struct weir__frames *frames, const void *frame, const char *what)
@@ -177,17 +306,30 @@ static void name_free_frame(const struct weir__frames *frames, size_t word, uint
     misuse(frames, frames->base + (index << frames->frame_shift), "it is free already");
 }
 
+/* Clears bits of one word. */
+static void clear(struct weir__frames *frames, size_t word, uint64_t mine)
+{
+    /* Release: pairs with the acquire in claim() and claim_run(). */
+    uint64_t was = weir_fetch_and_release(&frames->bits[word], ~mine);
+    if ((was & mine) != mine)
+        name_free_frame(frames, word, mine & ~was);
+}
+
+/* So many frames of an area, whose bits are clear, can be had again. */
+static void settle(struct weir__frames *frames, size_t area, size_t n)
+{
+    give_up(&frames->area[area], n);
+    mark_used(&frames->area[area]); /* after the counter: see release_rest() */
+    hint(frames, area);
+}
+
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
 {
-    /* Before the frames can be had again, so that no more are counted than there are. Relaxed: a
-     * statistic. */
-    weir_fetch_sub_relaxed(&frames->out, n);
     for (size_t i = 0; i < n;) {
         /* Neighbours are often given back together: those in the same word with one operation. */
-        size_t word = index_of(frames, in[i]) / 64;
+        size_t word = index_of(frames, in[i]) / 64, count = 0;
         uint64_t mine = 0;
-        uint32_t count = 0;
-        for (; i < n; i++) {
+        for (; i < n; i++, count++) {
             size_t index = index_of(frames, in[i]);
             uint64_t bit = UINT64_C(1) << index % 64;
             if (index / 64 != word)
@@ -195,51 +337,279 @@ void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
             if ((mine & bit) != 0)
                 misuse(frames, in[i], "it is free already");
             mine |= bit;
-            count++;
         }
-        /* Release: pairs with the acquire in claim(). */
-        uint64_t was = weir_fetch_and_release(&frames->bits[word], ~mine);
-        if ((was & mine) != mine)
-            name_free_frame(frames, word, mine & ~was);
-        /* Release: pairs with the acquire in reserve() and release_area(). */
-        size_t area = word / WEIR_WORDS_PER_AREA;
-        weir_fetch_sub_release(&frames->area[area].out, count);
-        struct weir__frames_cpu *cpu = owner_of(frames, area);
-        if (area - cpu->home < weir_load_relaxed(&cpu->near))
-            weir_store_relaxed(&cpu->near, area - cpu->home);
+        clear(frames, word, mine);
+        settle(frames, word / WEIR_WORDS_PER_AREA, count);
     }
+    count_back(frames, n);
 }
 
-/* Gives the memory of an area that has nothing out back to the system. False if something is out, or it has
- * none. */
-static bool release_area(struct weir__frames *frames, size_t index)
+/* --- runs --- */
+
+/* The part of n bits from `first` on that lies in the same word as `first`. */
+static uint64_t part_of(size_t first, size_t n, size_t *count)
+{
+    size_t room = 64 - first % 64;
+    *count = n < room ? n : room;
+    uint64_t ones = *count == 64 ? ~UINT64_C(0) : (UINT64_C(1) << *count) - 1;
+    return ones << first % 64;
+}
+
+/* The lowest of n bits from `first` on that is set; first + n: none. Relaxed: a guess; claim_run()
+ * decides. */
+static size_t lowest_set(const uint64_t *bits, size_t first, size_t n)
+{
+    size_t count;
+    for (; n != 0; first += count, n -= count) {
+        uint64_t found = weir_load_relaxed(&bits[first / 64]) & part_of(first, n, &count);
+        if (found != 0)
+            return first / 64 * 64 + (size_t)__builtin_ctzll(found);
+    }
+    return first;
+}
+
+static bool set_part(uint64_t *bits, uint64_t mine)
+{
+    uint64_t word = weir_load_relaxed(bits);
+    do {
+        if ((word & mine) != 0)
+            return false;
+        /* Acquire: as in claim(). */
+    } while (!weir_cas_acquire(bits, &word, word | mine));
+    return true;
+}
+
+/* Sets n bits from `first` on, word by word, or none. */
+static bool claim_run(uint64_t *bits, size_t first, size_t n)
+{
+    size_t count;
+    for (size_t done = 0; done < n; done += count) {
+        if (set_part(&bits[(first + done) / 64], part_of(first + done, n - done, &count)))
+            continue;
+        /* Release: nobody has written to the frames, but who did before us is still to be acquired. */
+        for (size_t back = 0; back < done; back += count) {
+            uint64_t mine = part_of(first + back, done - back, &count);
+            weir_fetch_and_release(&bits[(first + back) / 64], ~mine);
+        }
+        return false;
+    }
+    return true;
+}
+
+/* Looks for n clear bits in a row, the first at a multiple of `step`, from the top, where single frames come
+ * last. WEIR_FRAMES_PER_AREA: there are none. Ends: each try goes further down. */
+static size_t find_run(uint64_t *bits, size_t n, size_t step)
+{
+    for (size_t end = WEIR_FRAMES_PER_AREA; end >= n;) {
+        size_t first = (end - n) / step * step;
+        size_t set = lowest_set(bits, first, n);
+        if (set == first + n && claim_run(bits, first, n))
+            return first;
+        end = set == first + n ? first + n - 1 : set; /* lost it: somebody has one of them by now */
+    }
+    return WEIR_FRAMES_PER_AREA;
+}
+
+/* In an area in which n frames were promised. */
+static void *take_run(struct weir__frames *frames, size_t area, size_t n)
+{
+    uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
+    size_t step = (size_t)1 << (63 - __builtin_clzll(n)); /* the power of two that is not larger */
+    size_t first = find_run(bits, n, step);
+    if (first == WEIR_FRAMES_PER_AREA && step != n)
+        first = find_run(bits, n, 1);
+    if (first == WEIR_FRAMES_PER_AREA)
+        return NULL;
+    return frames->base + area * area_bytes(frames) + (first << frames->frame_shift);
+}
+
+void *weir__frames_alloc_run(struct weir__frames *frames, size_t n)
+{
+    struct weir__frames_cpu *cpu = &frames->cpus[weir_percpu_cpu()];
+    size_t near = weir_load_relaxed(&cpu->near_run), distance;
+    size_t admitted = admit(frames, n, frames->limit);
+
+    for (size_t i = 0; i < frames->areas && admitted == n; i++) {
+        size_t area = area_after(frames, cpu, near, i, &distance);
+        if (reserve(&frames->area[area], n, n) == 0)
+            continue;
+        void *run = take_run(frames, area, n);
+        if (run != NULL) {
+            if (i != 0)
+                weir_store_relaxed(&cpu->near_run, distance);
+            return run;
+        }
+        give_up(&frames->area[area], n);
+        hint(frames, area); /* who came by meanwhile may have taken it for full */
+    }
+    count_back(frames, admitted);
+    return NULL;
+}
+
+void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n)
+{
+    size_t index = index_of(frames, first), area = index / WEIR_FRAMES_PER_AREA, count;
+    if (n == 0 || n > WEIR_FRAMES_PER_AREA - index % WEIR_FRAMES_PER_AREA)
+        misuse(frames, first, "it is not the first of so many pages in a row");
+    for (size_t done = 0; done < n; done += count)
+        clear(frames, (index + done) / 64, part_of(index + done, n - done, &count));
+    settle(frames, area, n);
+    count_back(frames, n);
+}
+
+/* --- memory of free frames --- */
+
+/* Bytes; whether the area's free frames have any memory. */
+static size_t free_bytes(const struct weir__frames *frames, const struct weir__area *area)
+{
+    /* Relaxed, both: an estimate. */
+    if (weir_load_relaxed(&area->memory) == WEIR__AREA_EMPTY)
+        return 0;
+    return (WEIR_FRAMES_PER_AREA - (size_t)weir_load_relaxed(&area->out)) << frames->frame_shift;
+}
+
+/* Gives the memory of an area that has nothing out back to the system; how many bytes. 0 if something is out.
+ */
+static size_t release_area(struct weir__frames *frames, size_t index)
 {
     struct weir__area *area = &frames->area[index];
     uint32_t out = 0;
 
-    if (weir_load_relaxed(&area->touched) == 0 || weir_load_relaxed(&area->out) != 0)
-        return false;
-    /* Acquire: pairs with the release in free: nobody writes to the frames any more. From here on the area is
-     * ours: nobody can reserve anything in it. */
+    /* Acquire: pairs with the release in give_up(): nobody writes to the frames any more. From here on the
+     * area is ours: nobody can reserve anything in it. */
     while (!weir_cas_acquire(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA))
         if (out != 0)
-            return false;
-    weir_store_relaxed(&area->touched, 0u);
+            return 0;
+    weir_store_relaxed(&area->memory, (uint32_t)WEIR__AREA_EMPTY);
     madvise(frames->base + index * area_bytes(frames), area_bytes(frames), MADV_DONTNEED);
-    /* Release: pairs with the acquire in reserve(): whoever gets a frame finds the new, empty memory. */
-    weir_fetch_sub_release(&area->out, (uint32_t)WEIR_FRAMES_PER_AREA);
-    return true;
+    /* Whoever gets a frame finds the new, empty memory. */
+    give_up(area, WEIR_FRAMES_PER_AREA);
+    hint(frames, index);
+    return area_bytes(frames);
+}
+
+/* Gives the memory of frames that are ours back, neighbours at once. */
+static void release_frames(const struct weir__frames *frames, size_t n, void *const in[])
+{
+    for (size_t i = 0, run; i < n; i += run) {
+        for (run = 1; i + run < n && (char *)in[i] + (run << frames->frame_shift) == in[i + run];)
+            run++;
+        madvise(in[i], run << frames->frame_shift, MADV_DONTNEED);
+    }
+}
+
+/*
+ * The same for the free frames of an area that has something out. How many bytes.
+ *
+ * Its state becomes EMPTY before the rest of it is promised to us, and whoever frees marks it as USED after
+ * he has brought the counter down. So a frame that is freed meanwhile either was among those that were
+ * promised, or the area is USED when this is over, and looked at again.
+ */
+static size_t release_rest(struct weir__frames *frames, size_t index)
+{
+    struct weir__area *area = &frames->area[index];
+    uint32_t quiet = WEIR__AREA_QUIET;
+    void *mine[WEIR_FRAMES_PER_AREA];
+
+    /* Acquire-release: keeps the promise behind it. */
+    if (!weir_cas_acq_rel(&area->memory, &quiet, (uint32_t)WEIR__AREA_EMPTY))
+        return 0;
+    uint32_t out = weir_load_relaxed(&area->out);
+    do {
+        if (out == WEIR_FRAMES_PER_AREA)
+            return 0;
+        /* Acquire: as in reserve(). */
+    } while (!weir_cas_acquire(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA));
+    size_t n = WEIR_FRAMES_PER_AREA - out;
+    claim(frames, index, n, mine);
+    release_frames(frames, n, mine);
+    for (size_t i = 0; i < n; i++) {
+        size_t frame = index_of(frames, mine[i]);
+        clear(frames, frame / 64, UINT64_C(1) << frame % 64);
+    }
+    give_up(area, n);
+    hint(frames, index);
+    return n << frames->frame_shift;
+}
+
+static bool is_idle(const struct weir__frames *frames, size_t index)
+{
+    const struct weir__area *area = &frames->area[index];
+    return weir_load_relaxed(&area->memory) != WEIR__AREA_EMPTY && weir_load_relaxed(&area->out) == 0;
+}
+
+static bool has_rest(const struct weir__frames *frames, size_t index, enum weir__area_memory memory)
+{
+    /* Relaxed: a guess. A part of a huge page is not given back. */
+    return !frames->huge && weir_load_relaxed(&frames->area[index].memory) == (uint32_t)memory &&
+           free_bytes(frames, &frames->area[index]) != 0;
+}
+
+/* From here on those that are not used until the next call are quiet. */
+static void watch_rests(struct weir__frames *frames)
+{
+    for (size_t i = 0; i < frames->areas; i++) {
+        uint32_t used = WEIR__AREA_USED;
+        if (has_rest(frames, i, WEIR__AREA_USED))
+            /* Relaxed: who uses it stores USED again. */
+            weir_cas_relaxed(&frames->area[i].memory, &used, (uint32_t)WEIR__AREA_QUIET);
+    }
+}
+
+/* Rounded up. */
+static size_t percent_of(size_t n, unsigned percent)
+{
+    return n / 100 * percent + (n % 100 * percent + 99) / 100;
+}
+
+/* All of these from the far end: CPUs fill areas upwards. */
+static size_t release_areas(struct weir__frames *frames, unsigned percent)
+{
+    size_t n = 0, bytes = 0, given;
+    for (size_t i = 0; i < frames->areas; i++)
+        n += is_idle(frames, i);
+    size_t want = percent_of(n, percent);
+    for (size_t i = frames->areas; i-- > 0 && want != 0;)
+        if (is_idle(frames, i) && (given = release_area(frames, i)) != 0) {
+            bytes += given;
+            want--;
+        }
+    return bytes;
+}
+
+static size_t release_rests(struct weir__frames *frames, unsigned percent)
+{
+    size_t n = 0, bytes = 0, given;
+    for (size_t i = 0; i < frames->areas; i++)
+        n += has_rest(frames, i, WEIR__AREA_QUIET);
+    size_t want = percent_of(n, percent);
+    for (size_t i = frames->areas; i-- > 0 && want != 0;)
+        if (has_rest(frames, i, WEIR__AREA_QUIET) && (given = release_rest(frames, i)) != 0) {
+            bytes += given;
+            want--;
+        }
+    return bytes;
 }
 
 size_t weir__frames_release(struct weir__frames *frames, unsigned percent)
 {
-    size_t idle = 0, released = 0;
+    if (frames->stays)
+        return 0;
+    size_t bytes = release_areas(frames, percent);
+    if (percent == 100)
+        watch_rests(frames); /* all that there is, used or not */
+    bytes += release_rests(frames, percent);
+    watch_rests(frames);
+    return bytes;
+}
+
+size_t weir__frames_releasable(const struct weir__frames *frames)
+{
+    size_t bytes = 0;
+    if (frames->stays)
+        return 0;
     for (size_t i = 0; i < frames->areas; i++)
-        idle +=
-            weir_load_relaxed(&frames->area[i].touched) != 0 && weir_load_relaxed(&frames->area[i].out) == 0;
-    size_t want = idle / 100 * percent + (idle % 100 * percent + 99) / 100;
-    for (size_t i = frames->areas;
-         i-- > 0 && released < want;) /* from the far end: CPUs fill areas upwards */
-        released += release_area(frames, i);
-    return released * area_bytes(frames);
+        if (!frames->huge || is_idle(frames, i))
+            bytes += free_bytes(frames, &frames->area[i]);
+    return bytes;
 }

@@ -10,6 +10,11 @@
  *     claim     find clear bits and set them, up to 64 with one compare-and-swap
  *     free      clear the bits, then bring the counter down: it never promises a bit that is not clear
  *
+ * A run, frames in a row, is promised like any n frames, all of it or nothing. That so many clear bits are
+ * neighbours is not promised: they are looked for from the top of the area, claimed word by word, and given up
+ * again if somebody else was faster; then the promise is given back, and the next area is tried. Single frames
+ * come from the bottom.
+ *
  * A counter that is zero means an area with nothing out: whoever swaps it from zero to full has the area for
  * himself, and may give its memory back to the system. Freed frames merge by themselves, there is nothing to
  * merge.
@@ -33,13 +38,21 @@
 #define WEIR_WORDS_PER_AREA (WEIR_FRAMES_PER_AREA / 64)
 
 struct weir__area {
-    uint32_t out;     /* frames out or promised; WEIR_FRAMES_PER_AREA: full, or held by who gives it back */
-    uint32_t touched; /* has memory, perhaps: a frame was out since it was last given back */
+    uint32_t out;    /* frames out or promised; WEIR_FRAMES_PER_AREA: full, or held by who gives it back */
+    uint32_t memory; /* enum weir__area_memory */
+};
+
+/* Do free frames of an area have memory? */
+enum weir__area_memory {
+    WEIR__AREA_EMPTY, /* no */
+    WEIR__AREA_QUIET, /* perhaps; nobody has used the area since release looked at it */
+    WEIR__AREA_USED,  /* perhaps */
 };
 
 struct weir__frames_cpu {
-    size_t home; /* an area */
-    size_t near; /* a hint: no area nearer to home than this has a frame left, as a distance from home */
+    size_t home;     /* an area */
+    size_t near;     /* a hint: no area nearer to home than this has a frame left, as a distance from home */
+    size_t near_run; /* likewise: where the last run was found */
 } WEIR_ALIGNED(WEIR_LINE_PAIR);
 
 struct weir__frames {
@@ -48,6 +61,9 @@ struct weir__frames {
     unsigned frame_shift; /* frame_bytes is a power of two */
     size_t frames;        /* a whole number of areas */
     size_t areas;
+    size_t limit; /* frames that may be out without the reserve */
+    bool stays;   /* memory is not given back */
+    bool huge;
     size_t spacing; /* areas from one CPU's home to the next */
     struct weir__area *area;
     uint64_t *bits; /* WEIR_WORDS_PER_AREA per area; set: out */
@@ -56,8 +72,8 @@ struct weir__frames {
     size_t map_bytes;
     void *meta;
     size_t meta_bytes;
-    /* Statistics, on a line of their own. */
-    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out */
+    /* On a line of their own. */
+    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out, or about to be */
     size_t out_peak;
 };
 
@@ -96,11 +112,11 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n);
 /* Gives n frames in a row back: a run, or a part of one. */
 void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n);
 
-/* Gives the memory of `percent` of the free frames that have any back to the system, rounded up to whole
- * areas: those of areas that have nothing out, and then those of areas that have something out but were not
- * used since the last call. How many bytes. */
+/* Gives memory of free frames back to the system: of `percent` of the areas that have nothing out, rounded
+ * up; and likewise of those that have something out but were not used since the last call, or, with 100, of all
+ * of them. How many bytes. */
 size_t weir__frames_release(struct weir__frames *frames, unsigned percent);
-/* Could release give something back, now or at the call after the next? */
-bool weir__frames_releasable(const struct weir__frames *frames);
+/* How many bytes release could give back, by and by; an estimate, but 0 only if there are none. */
+size_t weir__frames_releasable(const struct weir__frames *frames);
 
 #endif /* WEIR_SRC_FRAMES_H */

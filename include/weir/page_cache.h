@@ -57,12 +57,12 @@ struct weir_page_cache_config {
     /* Bytes of address space, rounded up to 512 pages; 0: a quarter of the machine's memory. */
     size_t capacity;
     /* Pages per magazine: what moves between a CPU, the depot and the frames at once. 1 to 2 less than
-     * WEIR_MAGAZINE_CAPACITY(page_size), which is 507 for 4 KiB; 0: weir_cache_capacity_for(page_size), 124
+     * WEIR_MAGAZINE_CAPACITY(page_size): 507 for 4 KiB; 0: weir_cache_capacity_for(page_size), 124
      * for 4 KiB. */
     size_t batch;
     /* Pages that the depots keep at most: a number, or 1/high_fraction of all pages, 8 or more; not both.
-     * Both 0: WEIR_CACHE_MAGAZINES_DEFAULT magazines per CPU. How much of that they use adapts: see
-     * weir/cache.h. */
+     * Both 0: an eighth of all pages, or WEIR_CACHE_MAGAZINES_DEFAULT magazines per CPU if that is more. How
+     * much of that they use adapts: see weir/cache.h. */
     size_t high;
     unsigned high_fraction;
     /* A reserve: the last so many pages go to weir_page_alloc_nolock() only. At most half of all. */
@@ -83,6 +83,7 @@ struct weir_page_cache_config {
     /* Names the range in /proc/self/maps where the kernel can, and this page cache in messages; letters,
      * digits and -_.:/ and spaces, up to 63; copied. NULL: "page cache". */
     const char *name;
+    /* WEIR_ZERO_ON_FREE, which writes to what is freed, looks who frees what as `check` does. */
     enum weir_zero zero;
     /* Called on each page, and for each extent, that is handed out, after zeroing; NULL: nothing is. In the
      * contexts in which it is used. */
@@ -110,11 +111,12 @@ struct weir_page_cache_stats {
     size_t capacity;  /* pages */
     size_t frames; /* pages that are not free: out, cached, waiting for a grace period, holding magazines */
     size_t frames_peak; /* the most there ever were */
-    size_t
-        block_pages; /* of them, holding magazines: its own, and by weir_page_cache_block_source() others' */
-    size_t parked;   /* pages freed by weir_page_free_nolock() that lie aside for the next slow path */
-    size_t extents;  /* out */
-    size_t extent_pages;       /* in them */
+    /* Of them, holding magazines: its own, by weir_page_cache_block_source() others', and the descriptors of
+     * idle extents. */
+    size_t block_pages;
+    size_t parked;       /* pages freed by weir_page_free_nolock() that lie aside for the next slow path */
+    size_t extents;      /* out */
+    size_t extent_pages; /* in them */
     size_t extent_pool_pages;  /* in extents that lie idle in the pools */
     uint64_t extent_pool_hits; /* allocated from a pool ... */
     uint64_t extent_misses;    /* ... and from the frames */

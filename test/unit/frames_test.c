@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -218,39 +219,284 @@ static bool is_resident(const void *frame)
     return in[0] & 1;
 }
 
-Test(frames, release_empties_areas_with_nothing_out_and_no_others)
+/* Fills four areas, and gives back all but one frame each of areas 1 and 3: *kept. */
+static void leave_one_in_each_other(char *kept[4])
 {
-    char *first_of_area[4] = {NULL};
     start(4, 4096);
     cr_assert_eq(take(4 * AREA, got), 4u * AREA);
     for (size_t i = 0; i < 4 * AREA; i++)
         memset(got[i], 0xa5, 4096);
     cr_assert_eq(weir__frames_release(&frames, 100), 0u);
-    /* One frame stays out in areas 1 and 3. */
     for (size_t i = 0, n = 0; i < 4 * AREA; i++, n = 0) {
         char *frame = got[i];
         size_t number = number_of(frame);
         if (number % AREA == 17)
-            first_of_area[number / AREA] = frame;
+            kept[number / AREA] = frame;
         if (number % AREA != 17 || number / AREA % 2 == 0)
             give(++n, &got[i]);
     }
     cr_assert_eq(frames.out, 2u);
-    cr_assert_eq(weir__frames_release(&frames, 100), 2u * AREA * 4096);
-    for (size_t i = 0; i < 4 * AREA; i++) {
-        char *frame = frames.base + i * 4096;
-        cr_assert_eq(is_resident(frame), i / AREA % 2 == 1, "frame %zu", i);
-    }
-    cr_assert(is_zero(first_of_area[0]));
-    cr_assert(is_zero(first_of_area[2]));
+}
+
+static void check_kept(char *kept[4])
+{
     for (unsigned i = 1; i < 4; i += 2)
         for (size_t byte = 0; byte < 4096; byte++)
-            cr_assert_eq(first_of_area[i][byte], (char)0xa5);
+            cr_assert_eq(kept[i][byte], (char)0xa5);
+    give(1, (void **)&kept[1]);
+    give(1, (void **)&kept[3]);
+}
+
+Test(frames, release_of_all_leaves_memory_to_frames_that_are_out_only)
+{
+    char *kept[4] = {NULL};
+    leave_one_in_each_other(kept);
+    cr_assert_eq(weir__frames_releasable(&frames), (4u * AREA - 2) * 4096);
+    cr_assert_eq(weir__frames_release(&frames, 100), (4u * AREA - 2) * 4096);
+    cr_assert_eq(weir__frames_releasable(&frames), 0u);
+    for (size_t i = 0; i < 4 * AREA; i++) {
+        char *frame = frames.base + i * 4096;
+        cr_assert_eq(is_resident(frame), frame == kept[1] || frame == kept[3], "frame %zu", i);
+    }
+    cr_assert(is_zero(kept[0]));
+    cr_assert(is_zero(kept[2]));
     cr_assert_eq(weir__frames_release(&frames, 100), 0u, "they have no memory any more");
-    give(1, (void **)&first_of_area[1]);
-    give(1, (void **)&first_of_area[3]);
+    check_kept(kept);
     cr_assert_eq(weir__frames_release(&frames, 100), 2u * AREA * 4096);
     check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, decay_takes_rests_of_areas_that_were_not_used_since_the_last_time)
+{
+    char *kept[4] = {NULL};
+    void *one;
+    leave_one_in_each_other(kept);
+    while (weir__frames_release(&frames, 25) == AREA * (size_t)4096)
+        ; /* the two areas with nothing out; the others were looked at meanwhile, and one of them was taken */
+    weir__frames_release(&frames, 25);
+    cr_assert_eq(weir__frames_releasable(&frames), 0u);
+    cr_assert_eq(take(1, &one), 1u); /* of whichever area */
+    memset(one, 1, 4096);
+    give(1, &one);
+    cr_assert_gt(weir__frames_releasable(&frames), 0u);
+    if (number_of(one) / AREA % 2 == 1)
+        cr_assert_eq(weir__frames_release(&frames, 25), 0u, "it was used just now");
+    for (unsigned i = 0; i < 3; i++)
+        weir__frames_release(&frames, 25);
+    cr_assert_eq(weir__frames_releasable(&frames), 0u, "and comes to an end");
+    cr_assert_not(is_resident(one));
+    check_kept(kept);
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+/* --- runs --- */
+
+static char *take_run(size_t n)
+{
+    char *run = weir__frames_alloc_run(&frames, n);
+    if (run == NULL)
+        return NULL;
+    size_t first = number_of(run);
+    cr_assert_eq(first / AREA, (first + n - 1) / AREA, "a run of %zu spans areas", n);
+    for (size_t i = 0; i < n; i++) {
+        cr_assert_not(out[first + i], "frame %zu was handed out twice", first + i);
+        out[first + i] = true;
+    }
+    return run;
+}
+
+static void give_run(void *run, size_t n)
+{
+    size_t first = number_of(run);
+    for (size_t i = 0; i < n; i++) {
+        cr_assert(out[first + i]);
+        out[first + i] = false;
+    }
+    weir__frames_free_run(&frames, run, n);
+}
+
+Test(frames, orders_0_to_9_are_aligned_and_fill_the_range)
+{
+    for (unsigned order = 0; order <= 9; order++) {
+        size_t n = (size_t)1 << order, runs = 3 * AREA / n;
+        start(3, 4096);
+        for (size_t i = 0; i < runs; i++) {
+            got[i] = take_run(n);
+            cr_assert_not_null(got[i], "order %u, after %zu", order, i);
+            cr_assert_eq((uintptr_t)got[i] % (n * 4096), 0u);
+        }
+        cr_assert_eq(frames.out, 3u * AREA);
+        cr_assert_null(take_run(n));
+        cr_assert_eq(take(1, got + MOST), 0u);
+        for (size_t i = 0; i < runs; i++)
+            give_run(got[i], n);
+        check_all_free();
+        weir__frames_destroy(&frames);
+    }
+}
+
+Test(frames, runs_of_every_size_are_had_and_fit_side_by_side)
+{
+    start(2, 4096);
+    for (size_t n = 1; n <= AREA; n++) {
+        size_t runs = 2 * (AREA / n);
+        for (size_t i = 0; i < runs; i++) {
+            got[i] = take_run(n);
+            cr_assert(got[i] != NULL || i >= 2, "%zu frames, after %zu", n, i);
+            if (got[i] == NULL)
+                runs = i;
+        }
+        for (size_t i = 0; i < runs; i++)
+            give_run(got[i], n);
+        cr_assert_eq(frames.out, 0u);
+    }
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, run_finds_the_only_gap_wherever_it_is)
+{
+    uint64_t random = 3;
+    start(1, 4096);
+    cr_assert_eq(take(AREA, got), (size_t)AREA);
+    for (unsigned i = 0; i < 2000; i++) {
+        size_t n = 1 + fixture_random(&random) % AREA, align = 1;
+        if ((n & (n - 1)) == 0)
+            align = n;
+        size_t first = fixture_random(&random) % (AREA - n + 1) / align * align;
+        char *gap = frames.base + first * 4096;
+        give_run(gap, n);
+        cr_assert_null(n < AREA ? weir__frames_alloc_run(&frames, n + 1) : NULL);
+        cr_assert_eq(take_run(n), gap, "%zu frames at %zu", n, first);
+    }
+    give(AREA, got);
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, what_a_run_could_not_have_is_left_as_it_was)
+{
+    start(2, 4096);
+    cr_assert_eq(take(2 * AREA, got), 2u * AREA);
+    size_t n = 0;
+    for (size_t i = 0; i < 2 * AREA; i++)
+        if (number_of(got[i]) % 2 == 0)
+            give(1, &got[i]);
+        else
+            got[n++] = got[i];
+    cr_assert_null(weir__frames_alloc_run(&frames, 2));
+    cr_assert_null(weir__frames_alloc_run(&frames, AREA / 2));
+    cr_assert_eq(frames.out, n);
+    cr_assert_eq(take(AREA + 1, got + n), (size_t)AREA, "single ones are all there");
+    give(2 * AREA, got);
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, part_of_a_run_may_come_back_alone)
+{
+    start(1, 4096);
+    char *run = take_run(300);
+    cr_assert_not_null(run);
+    give_run(run + 100 * 4096, 100);
+    cr_assert_eq(frames.out, 200u);
+    give_run(run, 100);
+    give_run(run + 200 * 4096, 100);
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+/* --- the reserve --- */
+
+Test(frames, last_ones_are_kept_for_who_may_have_them)
+{
+    const struct weir__frames_config config = {.bytes = AREA * 4096, .frame_bytes = 4096, .min = 10};
+    fixture_stay(NULL);
+    cr_assert_eq(weir_percpu_init(), 0);
+    cr_assert_eq(weir__frames_init(&frames, &config), 0);
+    memset(out, 0, sizeof out);
+    cr_assert_null(weir__frames_alloc_run(&frames, AREA - 9), "it would take one of them");
+    cr_assert_eq(take(AREA, got), AREA - 10u);
+    cr_assert_eq(take(1, got + MOST), 0u);
+    cr_assert_null(weir__frames_alloc_run(&frames, 1));
+    cr_assert_eq(weir__frames_alloc_reserved(&frames, 4, got + AREA - 10), 4u);
+    cr_assert_eq(weir__frames_alloc_reserved(&frames, 40, got + AREA - 6), 6u);
+    weir__frames_free(&frames, 10, got + AREA - 10);
+    cr_assert_eq(take(1, got + MOST), 0u, "they fill the reserve first");
+    give(1, got);
+    cr_assert_eq(take(2, got), 1u);
+    give(AREA - 10, got);
+    cr_assert_eq(frames.out, 0u);
+    weir__frames_destroy(&frames);
+}
+
+/* --- options --- */
+
+static int init_with(struct weir__frames_config config)
+{
+    config.bytes = AREA * 4096;
+    config.frame_bytes = 4096;
+    cr_assert_eq(weir_percpu_init(), 0);
+    return weir__frames_init(&frames, &config);
+}
+
+Test(frames, prefaulted_memory_is_there_and_stays)
+{
+    cr_assert_eq(init_with((struct weir__frames_config){.prefault = true}), 0);
+    for (size_t i = 0; i < AREA; i++)
+        cr_assert(is_resident(frames.base + i * 4096), "frame %zu", i);
+    cr_assert_eq(weir__frames_releasable(&frames), 0u);
+    cr_assert_eq(weir__frames_release(&frames, 100), 0u);
+    cr_assert(is_resident(frames.base));
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, memory_that_may_not_be_locked_is_an_error)
+{
+    struct rlimit none = {0, 0};
+    cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+    int error = init_with((struct weir__frames_config){.lock = true});
+    cr_assert(error == 0 || error == -EPERM || error == -ENOMEM, "%d", error);
+    if (error == 0)
+        weir__frames_destroy(&frames); /* with CAP_IPC_LOCK */
+}
+
+Test(frames, memory_comes_from_nodes_that_exist_or_there_is_an_error)
+{
+    int error = init_with((struct weir__frames_config){.nodes = 1});
+    cr_assert(error == 0 || error == -ENOSYS || error == -EPERM, "%d", error);
+    if (error != 0)
+        return;
+    cr_assert_eq(take(1, got), 1u);
+    memset(got[0], 1, 4096);
+    give(1, got);
+    weir__frames_destroy(&frames);
+    cr_assert_eq(init_with((struct weir__frames_config){.nodes = UINT64_C(1) << 63}), -EINVAL);
+}
+
+Test(frames, name_is_shown_where_the_kernel_can)
+{
+    char line[512];
+    bool shown = false;
+    cr_assert_eq(init_with((struct weir__frames_config){.name = "weir test 1", .huge = true}), 0);
+    bool can = prctl(0x53564d41, 0, frames.base, 4096, "weir test 1") == 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    cr_assert_not_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL)
+        shown = shown || strstr(line, "[anon:weir test 1]") != NULL;
+    fclose(maps);
+    cr_assert_eq(shown, can);
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, metadata_is_at_most_a_thousandth_of_the_range)
+{
+    start(8, 4096);
+    size_t extents = frames.frames * sizeof(uint16_t); /* the table of extents.c */
+    size_t cpus = weir_percpu_nr_cpus() * sizeof frames.cpus[0];
+    cr_assert_leq((frames.meta_bytes - cpus + extents) * 1000, frames.frames * 4096);
     weir__frames_destroy(&frames);
 }
 
@@ -295,7 +541,7 @@ static unsigned touched(void)
 {
     unsigned n = 0;
     for (size_t i = 0; i < frames.areas; i++)
-        n += frames.area[i].touched;
+        n += frames.area[i].memory != WEIR__AREA_EMPTY;
     return n;
 }
 

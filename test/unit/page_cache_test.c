@@ -3,8 +3,10 @@
 #include "weir/page_cache.h"
 
 #include "fixtures.h"
+#include "weir/shrinker.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "weir_test.h"
 
@@ -14,6 +16,7 @@ static struct weir_page_cache *pages;
 static struct gate gate;
 static void *held[MOST];
 static size_t nr_held;
+static char *lowest; /* that was ever held */
 static unsigned cpu, other_cpu;
 
 static struct weir_page_cache_config config_now(void)
@@ -22,6 +25,7 @@ static struct weir_page_cache_config config_now(void)
     config.capacity = (size_t)RANGE * PAGE;
     config.batch = 8;
     config.grace = gate.grace;
+    config.decay_milliseconds = WEIR_CACHE_DECAY_NEVER; /* but where it is looked at */
     return config;
 }
 
@@ -60,6 +64,7 @@ static void own(void *page)
     *(size_t *)page = nr_held;
     *(size_t *)((char *)page + PAGE - sizeof(size_t)) = ~nr_held;
     held[nr_held++] = page;
+    lowest = lowest == NULL || (char *)page < lowest ? page : lowest;
 }
 
 static size_t take_n(size_t n)
@@ -146,6 +151,70 @@ Test(page_cache, bad_configurations_are_refused)
     config.capacity = (size_t)1 << 60;
     cr_assert_eq(weir_page_cache_create(&pages, &config), -ENOMEM);
     cr_assert_null(pages);
+}
+
+Test(page_cache, what_is_wrong_with_a_configuration_is_said_and_create_agrees)
+{
+    static const struct {
+        struct weir_page_cache_config config;
+        const char *says; /* begins with; NULL: nothing is wrong */
+    } cases[] = {
+        {WEIR_PAGE_CACHE_CONFIG_INIT, NULL},
+        {{.page_size = 5000}, "page_size"},
+        {{.capacity = SIZE_MAX / 2}, "capacity"},
+        {{.batch = 508}, "batch"},
+        {{.batch = 507, .capacity = 1 << 22}, NULL},
+        {{.high = SIZE_MAX}, "high:"},
+        {{.high_fraction = 7}, "high_fraction"},
+        {{.high = 100, .high_fraction = 8}, "high and high_fraction"},
+        {{.capacity = 1 << 22, .min = 513}, "min"},
+        {{.capacity = 1 << 22, .min = 512}, NULL},
+        {{.huge_pages = (enum weir_huge_pages)2}, "huge_pages"},
+        {{.zero = (enum weir_zero)3}, "zero"},
+        {{.name = ""}, "name"},
+        {{.name = "what\n"}, "name"},
+        {{.name = "0123456789012345678901234567890123456789012345678901234567890123"}, "name"},
+        {{.name = "012345678901234567890123456789012345678901234567890123456789012"}, NULL},
+        {{.sites = true, .check = true}, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *error = weir_page_cache_config_error(&cases[i].config);
+        int created = weir_page_cache_create(&pages, &cases[i].config);
+        if (cases[i].says == NULL) {
+            cr_assert_null(error, "case %zu: %s", i, error);
+            cr_assert_eq(created, 0, "case %zu", i);
+            cr_assert_eq(weir_page_cache_destroy(pages), 0);
+        } else {
+            cr_assert_not_null(error, "case %zu", i);
+            cr_assert_eq(strncmp(error, cases[i].says, strlen(cases[i].says)), 0, "case %zu: %s", i, error);
+            cr_assert_eq(created, -EINVAL, "case %zu", i);
+        }
+    }
+    cr_assert_null(weir_page_cache_config_error(NULL));
+#ifndef WEIR_CHECKED
+    const struct weir_page_cache_config sites = {.sites = true};
+    cr_assert_not_null(weir_page_cache_config_error(&sites));
+#endif
+}
+
+Test(page_cache, options_that_need_the_system_work_or_say_why_not)
+{
+    struct weir_page_cache_config config = config_now();
+    gate_create(&gate, true);
+    config.grace = gate.grace;
+    config.prefault = true;
+    config.huge_pages = WEIR_HUGE_PAGES_ADVISE;
+    config.name = "a test";
+    cr_assert_eq(weir_page_cache_create(&pages, &config), 0);
+    take_n(10);
+    give_n(10);
+    cr_assert_eq(weir_page_cache_drain_all(pages, usual_drain()), 10u + 6, "a magazine of 8 and one more");
+    cr_assert_eq(stats_now().released, 0u);
+    cr_assert_eq(weir_page_cache_destroy(pages), 0);
+    config.numa_nodes = UINT64_C(1) << 63;
+    int error = weir_page_cache_create(&pages, &config);
+    cr_assert(error == -EINVAL || error == -ENOSYS || error == -EPERM, "%d", error);
+    gate_destroy(&gate);
 }
 
 Test(page_cache, every_page_size_and_batch_works)
@@ -346,18 +415,15 @@ Test(page_cache, destroy_counts_pages_on_other_cpus_as_in)
     finish();
 }
 
+/* Pages of the range that have memory, after more than half of it was had: so both of its areas. */
 static size_t resident(void)
 {
     static unsigned char in[RANGE];
-    char *base = (char *)((uintptr_t)held[0] & ~((uintptr_t)512 * PAGE - 1));
+    char *base = (char *)((uintptr_t)lowest & ~((uintptr_t)512 * PAGE - 1));
     size_t n = 0;
-    /* The range is two areas of 512 pages, and a page that was had is in one of them. */
-    for (int area = -1; area <= 1; area++) {
-        if (mincore(base + area * 512 * PAGE, (size_t)512 * PAGE, in) != 0)
-            continue; /* not mapped */
-        for (unsigned i = 0; i < 512; i++)
-            n += in[i] & 1;
-    }
+    cr_assert_eq(mincore(base, (size_t)RANGE * PAGE, in), 0);
+    for (unsigned i = 0; i < RANGE; i++)
+        n += in[i] & 1;
     return n;
 }
 
@@ -365,10 +431,8 @@ Test(page_cache, drain_all_gives_the_memory_back)
 {
     start(true);
     take_n(900);
-    char *somewhere = held[0];
     cr_assert_geq(resident(), 900u);
     give_n(nr_held);
-    held[0] = somewhere;
     cr_assert_geq(resident(), 900u, "freeing alone keeps it");
     errno = 1;
     size_t cached = stats_now().cache.cached;
@@ -376,8 +440,7 @@ Test(page_cache, drain_all_gives_the_memory_back)
     cr_assert_eq(errno, 0);
     cr_assert_eq(stats_now().cache.cached, 0u);
     cr_assert_eq(stats_now().frames, stats_now().block_pages);
-    /* The pages of magazines keep the one area that they are in. */
-    cr_assert_leq(resident(), 512u);
+    cr_assert_eq(resident(), stats_now().block_pages);
     take_n(900);
     finish();
 }
@@ -387,16 +450,17 @@ Test(page_cache, decay_gives_everything_idle_back_in_the_end)
     size_t bytes = 0;
     start(true);
     take_n(900);
-    char *somewhere = held[0];
     give_n(nr_held);
-    held[0] = somewhere;
     for (unsigned i = 0; i < 50; i++) {
         bytes += weir_page_cache_decay(pages);
         check_counts();
     }
     cr_assert_gt(bytes, 0u);
-    cr_assert_eq(bytes % (512 * (size_t)PAGE), 0u);
-    cr_assert_leq(resident(), 512u);
+    cr_assert_eq(bytes % PAGE, 0u);
+    cr_assert_eq(bytes, stats_now().released);
+    /* What has memory is what the frames do not have back. */
+    cr_assert_eq(resident(), stats_now().frames);
+    cr_assert_leq(stats_now().frames, stats_now().block_pages + 2 * 8u, "one CPU was used");
     finish();
 }
 
@@ -459,5 +523,183 @@ Test(page_cache, high_fraction_of_less_than_a_page_keeps_one_magazine_not_the_de
     take_n(500);
     give_n(500);
     cr_assert_leq(stats_now().cache.cached, 3u * 8);
+    finish();
+}
+
+/* --- any context --- */
+
+Test(page_cache, nolock_takes_from_magazine_depot_frames_and_the_reserve)
+{
+    struct weir_page_cache_config config = config_now();
+    cpu = fixture_stay(&other_cpu);
+    gate_create(&gate, true);
+    config.grace = gate.grace;
+    config.min = 20;
+    cr_assert_eq(weir_page_cache_create(&pages, &config), 0);
+    while (take_n(1) == 1)
+        ;
+    size_t ordinary = nr_held;
+    check_counts();
+    cr_assert_eq(stats_now().frames, RANGE - 20u, "the reserve is left");
+    void *none[1] = {NULL};
+    cr_assert_eq(weir_page_alloc_bulk_array(pages, 1, none), 0u);
+    cr_assert_null(weir_extent_alloc(pages, 1));
+    for (unsigned i = 0; i < 20; i++)
+        own(weir_page_alloc_nolock(pages));
+    cr_assert_null(weir_page_alloc_nolock(pages));
+    cr_assert_eq(stats_now().frames, (size_t)RANGE);
+    check_counts();
+    weir_page_free_nolock(pages, disown());
+    own(weir_page_alloc_nolock(pages));
+    give_n(nr_held - ordinary);
+    finish();
+}
+
+Test(page_cache, nolock_frees_beyond_the_magazine_are_laid_aside_until_the_next_slow_path)
+{
+    start(true);
+    take_n(100);
+    size_t cached = stats_now().cache.cached, n = 0;
+    while (stats_now().parked == 0) {
+        weir_page_free_nolock(pages, disown());
+        n++;
+    }
+    cr_assert_leq(n, 9u, "a magazine holds 8");
+    for (; n < 60; n++)
+        weir_page_free_nolock(pages, disown());
+    struct weir_page_cache_stats stats = stats_now();
+    cr_assert_eq(stats.parked + stats.cache.cached, cached + 60u);
+    give_n(1); /* the magazine is full: a slow path */
+    cr_assert_eq(stats_now().parked, 0u);
+    check_counts();
+    for (n = 0; n < 30; n++)
+        weir_page_free_nolock(pages, disown());
+    cr_assert_gt(stats_now().parked, 0u);
+    weir_page_cache_decay(pages);
+    cr_assert_eq(stats_now().parked, 0u);
+    check_counts();
+    finish();
+}
+
+Test(page_cache, parked_pages_are_found_by_who_finds_nothing_else)
+{
+    start(true);
+    while (take_n(1) == 1)
+        ;
+    size_t all = nr_held;
+    for (unsigned i = 0; i < 50; i++)
+        weir_page_free_nolock(pages, disown());
+    cr_assert_gt(stats_now().parked, 0u);
+    for (unsigned i = 0; i < 50; i++)
+        own(weir_page_alloc_nolock(pages));
+    cr_assert_eq(nr_held, all);
+    cr_assert_null(weir_page_alloc_nolock(pages));
+    cr_assert_eq(stats_now().parked, 0u);
+    check_counts();
+    for (unsigned i = 0; i < 50; i++)
+        weir_page_free_nolock(pages, disown());
+    cr_assert_eq(take_n(50), 50u);
+    cr_assert_eq(take_n(1), 0u);
+    finish();
+}
+
+/* --- extents --- */
+
+Test(page_cache, extents_are_counted_and_those_idle_are_broken_up_for_pages)
+{
+    char *extents[100];
+    size_t n = 0;
+    start(true);
+    cr_assert_null(weir_extent_alloc(pages, 0));
+    cr_assert_null(weir_extent_alloc(pages, WEIR_EXTENT_PAGES_MAX + 1));
+    while (n < 100 && (extents[n] = weir_extent_alloc(pages, 32)) != NULL) {
+        cr_assert_eq((uintptr_t)extents[n] % (32 * PAGE), 0u);
+        memset(extents[n], (int)n, 32 * PAGE);
+        n++;
+    }
+    cr_assert_eq(n, (size_t)RANGE / 32);
+    cr_assert_eq(stats_now().extents, n);
+    cr_assert_eq(stats_now().extent_pages, 32 * n);
+    cr_assert_eq(weir_page_cache_destroy(pages), -EBUSY);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t byte = 0; byte < 32 * PAGE; byte += 512)
+            cr_assert_eq(extents[i][byte], (char)i);
+        weir_extent_free(pages, extents[i], 32);
+    }
+    struct weir_page_cache_stats stats = stats_now();
+    cr_assert_eq(stats.extents, 0u);
+    cr_assert_eq(stats.extent_pool_pages + stats.block_pages, stats.frames);
+    cr_assert_gt(take_n(RANGE), RANGE / 2u);
+    cr_assert_eq(stats_now().extent_pool_pages, 0u);
+    finish();
+}
+
+/* --- by itself, and when asked --- */
+
+/* Waits for it, for long; what is being waited for decides, not the time. */
+static bool comes_true(bool (*what)(void))
+{
+    for (unsigned i = 0; i < 6000; i++) {
+        if (what())
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
+static bool only_what_cannot_be_had_back_is_resident(void)
+{
+    struct weir_page_cache_stats stats = stats_now();
+    return stats.extent_pool_pages == 0 && stats.frames <= stats.block_pages + 3 * 8u &&
+           resident() <= stats.frames;
+}
+
+Test(page_cache, after_a_burst_everything_idle_goes_back_by_itself)
+{
+    struct weir_page_cache_config config = config_now();
+    void *extents[8];
+    fixture_stay(NULL);
+    config.grace = NULL; /* with a helper thread */
+    config.decay_milliseconds = 10;
+    cr_assert_eq(weir_page_cache_create(&pages, &config), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        cr_assert_eq(take_n(600), 600u);
+        for (unsigned i = 0; i < 8; i++) {
+            extents[i] = weir_extent_alloc(pages, 16);
+            cr_assert_not_null(extents[i]);
+            memset(extents[i], 1, 16 * PAGE);
+        }
+        cr_assert_geq(resident(), 728u);
+        for (unsigned i = 0; i < 8; i++)
+            weir_extent_free(pages, extents[i], 16);
+        give_n(nr_held);
+        bool gone = comes_true(only_what_cannot_be_had_back_is_resident);
+        struct weir_page_cache_stats stats = stats_now();
+        cr_assert(gone, "round %u: %zu resident, %zu frames out, %zu in blocks, %zu in idle extents", round,
+                  resident(), stats.frames, stats.block_pages, stats.extent_pool_pages);
+    }
+    cr_assert_eq(weir_page_cache_destroy(pages), 0);
+}
+
+Test(page_cache, shrink_asks_it_unless_told_otherwise)
+{
+    start(true);
+    take_n(900);
+    give_n(nr_held);
+    size_t some = weir_shrink((size_t)100 * PAGE);
+    cr_assert_geq(some, (size_t)100 * PAGE);
+    cr_assert_eq(stats_now().released, some);
+    weir_shrink(SIZE_MAX);
+    cr_assert_eq(resident(), stats_now().block_pages);
+    finish();
+
+    struct weir_page_cache_config config = config_now();
+    gate_create(&gate, true);
+    config.grace = gate.grace;
+    config.no_shrinker = true;
+    cr_assert_eq(weir_page_cache_create(&pages, &config), 0);
+    take_n(900);
+    give_n(nr_held);
+    cr_assert_eq(weir_shrink(SIZE_MAX), 0u);
     finish();
 }
