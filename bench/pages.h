@@ -155,6 +155,7 @@ struct burst_point {
 struct burst_run {
     unsigned decay_milliseconds; /* 0: the default */
     size_t bytes;                /* of the burst */
+    size_t in_use;               /* bytes of pages all along */
     /* by the child; sizes are of resident memory, in bytes */
     size_t start;    /* before there was a page cache */
     size_t baseline; /* pages and extents have been used, and what was idle of them is gone by itself */
@@ -182,8 +183,9 @@ struct pages_result {
     struct pages_cell *cells;      /* [round][row][column]; NULL: not asked for */
 };
 
-#define NOLOCK_RUNS 2  /* without and with a reserve */
-#define BURST_FAST 100 /* milliseconds between decays */
+#define NOLOCK_RUNS 2   /* without and with a reserve */
+#define BURST_IN_USE 32 /* one of so many parts of the burst is in use all along */
+#define BURST_FAST 100  /* milliseconds between decays */
 #define BURST_ROUNDS_MAX 5
 
 struct pages_results {
@@ -192,7 +194,7 @@ struct pages_results {
     struct pages_result table[PAGES_TABLES];
     unsigned nolock_runs; /* 0: not asked for */
     struct nolock_run *nolock;
-    unsigned burst_runs; /* 0: not asked for; the last one has the default, the others decay more often */
+    unsigned burst_runs; /* 0: not asked for. The first has nothing in use, the last one the default decay */
     struct burst_run *burst;
     double seconds;
     struct noise noise;

@@ -5,8 +5,8 @@
  *
  *     start      the process, before there is a page cache
  *     baseline   both threads have used pages and extents, as many as fill the magazines of their CPU several
- *                times, and what was idle of them has gone back. What stays is in here: the program, its
- *                libraries and stacks, metadata, and the CPUs' magazines of pages. No page is in use.
+ *                times, and what was idle of them has gone back; and they have some in use, or none. What stays
+ *                is in here: that, the program, its libraries and stacks, metadata, and the CPUs' magazines.
  *     burst      each thread allocates its half, three quarters as pages and a quarter as extents, writes to
  *                each page, and frees all of it
  *     idle       the threads sleep
@@ -105,11 +105,17 @@ static bool use(size_t pages)
 static void *thread_main(void *arg)
 {
     bool *short_of_pages = arg;
+    size_t n = all.run->in_use / PAGE_BYTES / THREADS;
+    char **in_use = malloc((n + 1) * sizeof in_use[0]);
     machine_pin(&all.machine, (unsigned)(short_of_pages - all.short_of_pages));
     *short_of_pages = !use(WARM_UP_PAGES);
+    size_t got = in_use != NULL ? take(in_use, n, false) : 0;
+    pthread_barrier_wait(&all.line); /* what is in use is there */
     pthread_barrier_wait(&all.line); /* the baseline is known */
-    *short_of_pages |= !use(all.run->bytes / PAGE_BYTES / THREADS);
+    *short_of_pages |= got != n || !use(all.run->bytes / PAGE_BYTES / THREADS);
     pthread_barrier_wait(&all.line); /* the end */
+    drop(in_use, got, false);
+    free(in_use);
     return NULL;
 }
 
@@ -162,8 +168,8 @@ static void watch(double period)
 static void measure(double period)
 {
     struct burst_run *run = all.run;
-    for (unsigned i = 0; i < 3; i++)
-        pthread_barrier_wait(&all.line); /* the warm-up */
+    for (unsigned i = 0; i < 4; i++)
+        pthread_barrier_wait(&all.line); /* the warm-up, and what is in use */
     run->baseline = settle(period);
     add_point(-2 * period, run->baseline);
     add_point(-period, run->baseline);
@@ -189,7 +195,7 @@ static void body(void *arg)
     machine_cpus(&all.machine);
     pthread_barrier_init(&all.line, NULL, THREADS + 1);
     run->start = resident();
-    config.capacity = 2 * run->bytes;
+    config.capacity = 2 * run->bytes + run->in_use;
     config.decay_milliseconds = run->decay_milliseconds;
     int error = weir_page_cache_create(&all.cache, &config);
     if (error != 0) {

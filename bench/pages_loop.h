@@ -63,11 +63,11 @@ ALWAYS_INLINE size_t churn_random(uint64_t *random, size_t below)
 }
 
 /* The first line says whose page it is; a random line, so that the page is used. */
-ALWAYS_INLINE void churn_write(struct churn *churn, size_t at)
+ALWAYS_INLINE void churn_write(char *page, size_t at, uint64_t *random)
 {
-    size_t line = 1 + churn_random(&churn->random, PAGE_BYTES / 64 - 1);
-    *(size_t *)(void *)churn->page[at] = at;
-    *(volatile size_t *)(void *)(churn->page[at] + line * 64) = at;
+    size_t line = 1 + churn_random(random, PAGE_BYTES / 64 - 1);
+    *(volatile size_t *)(void *)page = at;
+    *(volatile size_t *)(void *)(page + line * 64) = at;
 }
 
 /* All of the working set, each page written to as a whole. */
@@ -87,10 +87,10 @@ ALWAYS_INLINE bool churn_one(struct churn *churn, struct pages_calls calls)
 {
     size_t at = churn_random(&churn->random, churn->pages);
     calls.free_it(churn->page[at]);
-    churn->page[at] = calls.alloc(PAGE_BYTES);
-    if (weir_unlikely(churn->page[at] == NULL))
+    char *page = churn->page[at] = calls.alloc(PAGE_BYTES);
+    if (weir_unlikely(page == NULL))
         return false;
-    churn_write(churn, at);
+    churn_write(page, at, &churn->random);
     return true;
 }
 
@@ -107,10 +107,10 @@ ALWAYS_INLINE unsigned churn_run(struct churn *churn, struct pages_calls calls, 
         churn->page[at[i]] = NULL;
     }
     for (unsigned i = 0; i < n; i++) {
-        churn->page[at[i]] = calls.alloc(PAGE_BYTES);
-        if (weir_unlikely(churn->page[at[i]] == NULL))
+        char *page = churn->page[at[i]] = calls.alloc(PAGE_BYTES);
+        if (weir_unlikely(page == NULL))
             return 0;
-        churn_write(churn, at[i]);
+        churn_write(page, at[i], &churn->random);
     }
     return n;
 }
@@ -128,14 +128,16 @@ ALWAYS_INLINE double churn_time(struct churn *churn, struct pages_calls calls, u
 {
     if (churn->page[0] == NULL && !churn_fill(churn, calls))
         return 0;
+    struct churn own = *churn; /* nothing that is written to can be in it */
     unsigned done = 0;
     double start = churn_clock();
     while (done < steps) {
-        unsigned n = most == 1 ? churn_one(churn, calls) : churn_run(churn, calls, most);
+        unsigned n = most == 1 ? churn_one(&own, calls) : churn_run(&own, calls, most);
         if (weir_unlikely(n == 0))
             return 0;
         done += n;
     }
+    churn->random = own.random;
     return (churn_clock() - start) * 1e9 / done;
 }
 

@@ -198,18 +198,21 @@ static bool measure_nolock(void)
     return failed;
 }
 
+/* Nothing in use, then some pages in use and several times, then with the default decay. */
 static bool measure_bursts(void)
 {
     unsigned often = options.rounds < BURST_ROUNDS_MAX ? options.rounds : BURST_ROUNDS_MAX;
     bool failed = false;
-    results.burst_runs = options.quick ? often : often + 1;
+    results.burst_runs = 1 + often + !options.quick;
     results.burst = allocate(results.burst_runs, sizeof results.burst[0]);
     for (unsigned i = 0; i < results.burst_runs; i++) {
         struct burst_run *run = &results.burst[i];
-        progress_show(i < often ? "burst and idle" : "burst and idle, default decay",
+        bool by_default = i > often;
+        progress_show(by_default ? "burst and idle, default decay" : "burst and idle",
                       (double)i / results.burst_runs);
-        run->decay_milliseconds = i == often ? 0 : options.quick ? 10 : BURST_FAST;
+        run->decay_milliseconds = by_default ? 0 : options.quick ? 10 : BURST_FAST;
         run->bytes = (size_t)options.burst << 20;
+        run->in_use = i == 0 ? 0 : run->bytes / BURST_IN_USE;
         burst_measure(run);
         if (run->failure[0] != '\0')
             fprintf(stderr, PROGRAM ": burst, decay every %u ms: %s\n", run->decay_milliseconds,

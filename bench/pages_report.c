@@ -18,10 +18,12 @@ static const char nolock_note[] =
     "aside\n"
     "for the next slow path, which is no failure. Full: the share of the range that the program holds.";
 static const char burst_note[] = "Baseline: both threads have used pages and extents, and what was idle of "
-                                 "them has gone back; no page is in\n"
-                                 "use. It includes the program, libraries, stacks, metadata, and pages in "
-                                 "the CPUs' magazines. Start: before\n"
-                                 "there was a page cache. Nobody calls anything after the burst.";
+                                 "them has gone back. It is what is\n"
+                                 "in use, the program, libraries, stacks, metadata, and pages in the CPUs' "
+                                 "magazines. In use: pages that are\n"
+                                 "held all along; none in the first run, which is not judged. Start: before "
+                                 "there was a page cache. Nobody\n"
+                                 "calls anything after the burst.";
 
 static int decimals(double value)
 {
@@ -154,18 +156,21 @@ static void print_nolock(FILE *to, const struct pages_results *results)
     if (results->nolock_runs == 0)
         return;
     print_title(to, "In a signal handler: how often a page is to be had, by how full the range is");
-    fprintf(to, "  %-14s", "full");
+    fprintf(to, "  %-14s", "");
     for (unsigned i = 0; i < results->nolock_runs; i++) {
-        snprintf(level, sizeof level, "reserve %u:", results->nolock[i].reserve);
-        fprintf(to, "  %13s %10s %10s", level, "nolock", "kept");
+        snprintf(level, sizeof level, "reserve of %u:", results->nolock[i].reserve);
+        fprintf(to, "%-37s", level);
     }
+    fprintf(to, "\n  %-14s", "full");
+    for (unsigned i = 0; i < results->nolock_runs; i++)
+        fprintf(to, "%-12s%-12s%-13s", "ordinary", "nolock", "kept");
     fputc('\n', to);
     for (size_t k = 0; k < LEVELS; k++) {
         level_text(level, k);
         fprintf(to, "  %-14s", level);
         for (unsigned i = 0; i < results->nolock_runs; i++) {
             struct nolock_share share = nolock_share(&results->nolock[i], levels[k], levels[k + 1]);
-            fprintf(to, "  %13s %10s %10s", share_text(text[0], share.ordinary),
+            fprintf(to, "%-12s%-12s%-13s", share_text(text[0], share.ordinary),
                     share_text(text[1], share.alloc), share_text(text[2], share.kept));
         }
         fputc('\n', to);
@@ -186,8 +191,8 @@ static void print_bursts(FILE *to, const struct pages_results *results)
     if (results->burst_runs == 0)
         return;
     print_title(to, "Burst and idle: resident memory, MiB");
-    fprintf(to, "  %-18s%10s%12s%12s%12s%14s%18s\n", "", "start", "baseline", "burst", "at the end",
-            "5 % line", "within after");
+    fprintf(to, "  %-18s%10s%9s%11s%10s%13s%11s%15s\n", "", "in use", "start", "baseline", "burst",
+            "at the end", "5 % line", "within after");
     for (unsigned i = 0; i < results->burst_runs; i++) {
         const struct burst_run *run = &results->burst[i];
         fprintf(to, "  decay every %4u ms", period_of(run));
@@ -195,9 +200,9 @@ static void print_bursts(FILE *to, const struct pages_results *results)
             fprintf(to, "  %.70s\n", run->failure);
             continue;
         }
-        fprintf(to, "%8.2f%12.2f%12.2f%12.2f%14.2f%18s\n", mebibytes(run->start), mebibytes(run->baseline),
-                mebibytes(run->peak), mebibytes(run->end), mebibytes(run->baseline) * (1 + BURST_SHARE),
-                back_text(text, run));
+        fprintf(to, "%8.2f%9.2f%11.2f%10.2f%13.2f%11.2f%15s\n", mebibytes(run->in_use), mebibytes(run->start),
+                mebibytes(run->baseline), mebibytes(run->peak), mebibytes(run->end),
+                mebibytes(run->baseline) * (1 + BURST_SHARE), back_text(text, run));
     }
     print_indented(to, burst_note);
 }
@@ -332,15 +337,16 @@ static void markdown_bursts(FILE *to, const struct pages_results *results)
     if (results->burst_runs == 0)
         return;
     fputs("\n**Burst and idle: resident memory, MiB**\n\n"
-          "| decay every | start | baseline | burst | at the end | 5 % line | within after |",
+          "| decay every | in use | start | baseline | burst | at the end | 5 % line | within after |",
           to);
-    markdown_columns(to, 6);
+    markdown_columns(to, 7);
     for (unsigned i = 0; i < results->burst_runs; i++) {
         const struct burst_run *run = &results->burst[i];
         if (run->failure[0] == '\0')
-            fprintf(to, "| %u ms | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", period_of(run),
-                    mebibytes(run->start), mebibytes(run->baseline), mebibytes(run->peak),
-                    mebibytes(run->end), mebibytes(run->baseline) * (1 + BURST_SHARE), back_text(text, run));
+            fprintf(to, "| %u ms | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %s |\n", period_of(run),
+                    mebibytes(run->in_use), mebibytes(run->start), mebibytes(run->baseline),
+                    mebibytes(run->peak), mebibytes(run->end), mebibytes(run->baseline) * (1 + BURST_SHARE),
+                    back_text(text, run));
     }
     fprintf(to, "\n%s\n", burst_note);
 }
@@ -461,10 +467,11 @@ static void json_bursts(FILE *to, const struct pages_results *results)
     for (unsigned i = 0; i < results->burst_runs; i++) {
         const struct burst_run *run = &results->burst[i];
         fprintf(to,
-                "%s\n    {\"decay_milliseconds\": %u, \"bytes\": %zu, \"start\": %zu, \"baseline\": %zu, "
+                "%s\n    {\"decay_milliseconds\": %u, \"bytes\": %zu, \"in_use\": %zu, \"start\": %zu, "
+                "\"baseline\": %zu, "
                 "\"peak\": %zu, \"end\": %zu, \"back_seconds\": %.4f}",
-                i == 0 ? "" : ",", period_of(run), run->bytes, run->start, run->baseline, run->peak, run->end,
-                run->back);
+                i == 0 ? "" : ",", period_of(run), run->bytes, run->in_use, run->start, run->baseline,
+                run->peak, run->end, run->back);
     }
     fputs("\n  ],\n", to);
 }
