@@ -722,6 +722,48 @@ size_t weir_cache_shrink(struct weir_cache *cache)
     return weir_cache_drain_all(cache, usual_drain());
 }
 
+/* --- the shrinker --- */
+
+static size_t idle_bytes(void *arg)
+{
+    struct weir_cache *cache = arg;
+    struct weir_cache_stats stats;
+    weir_cache_stats(cache, &stats);
+    return stats.cached * cache->object_size;
+}
+
+/* From the depots, whole magazines, until it is enough. */
+static size_t shrink_depots(struct weir_cache *cache, size_t want)
+{
+    size_t objects = 0;
+    if (!weir__enter())
+        return 0;
+    while (objects < want) {
+        unsigned nr = weir_percpu_cpu();
+        bool stolen;
+        struct weir_magazine *magazine = weir__depot_get(&cache->depots, cpu_of(cache, nr)->domain, &stolen);
+        if (magazine == NULL)
+            break;
+        size_t n = unload(cache, nr, magazine);
+        count(cache, nr, WEIR__DRAINED, n);
+        objects += n;
+    }
+    weir__leave();
+    return objects;
+}
+
+/* The depots first: what is there interrupts nobody. */
+static size_t give_back(void *arg, size_t bytes)
+{
+    struct weir_cache *cache = arg;
+    size_t want = bytes / cache->object_size + (bytes % cache->object_size != 0);
+    size_t objects = shrink_depots(cache, want);
+    for (unsigned nr = 0; nr < weir_percpu_nr_cpus() && objects < want; nr++)
+        if (drain(cache, nr, nr + 1, usual_drain(), &objects) != 0)
+            break;
+    return objects * cache->object_size;
+}
+
 /* --- making and unmaking --- */
 
 size_t weir_cache_capacity_for(size_t object_size)
@@ -817,6 +859,8 @@ int weir__cache_create(struct weir_cache **result, const struct weir_cache_confi
     if (config->decay_milliseconds != WEIR_CACHE_DECAY_NEVER)
         cache->decays =
             config->decay_milliseconds != 0 ? config->decay_milliseconds : WEIR_CACHE_DECAY_DEFAULT;
+    cache->object_size = config->no_shrinker ? 0 : config->object_size;
+    cache->shrinker = (struct weir_shrinker){idle_bytes, give_back, cache, cache->name, {0}};
     cache->capacity = config->capacity != 0 ? config->capacity : weir_cache_capacity_for(config->object_size);
     int error = create_parts(cache, config, cache->capacity, around);
     if (error != 0) {
@@ -831,6 +875,8 @@ int weir__cache_create(struct weir_cache **result, const struct weir_cache_confi
         weir__grace_register(cache->grace, &cache->client);
     }
     weir__guarded_register(&cache->guarded, cache->paths.loaded);
+    if (cache->object_size != 0)
+        weir_shrinker_register(&cache->shrinker); /* -EOWNERDEAD: it could not be used either */
     *result = cache;
     return 0;
 }
@@ -854,6 +900,8 @@ int weir_cache_destroy(struct weir_cache *cache)
     int error = weir__deferred_barrier(&cache->deferred);
     if (error != 0)
         return error;
+    if (cache->object_size != 0)
+        weir_shrinker_unregister(&cache->shrinker);
     weir__guarded_unregister(&cache->guarded);
     if (cache->decays != 0)
         weir__grace_unregister(cache->grace, &cache->client);

@@ -10,6 +10,7 @@
 #include "fork.h"
 #include "grace.h"
 #include "weir/cache.h"
+#include "weir/shrinker.h"
 
 /* What the counts of struct weir_cache_stats are made of. As few as can be: each costs a read-modify-write.
  * */
@@ -64,6 +65,8 @@ struct weir_cache {
     struct weir_grace *grace;
     struct weir__grace_client client;
     struct weir__guarded guarded;
+    struct weir_shrinker shrinker;
+    size_t object_size; /* for the shrinker; 0: not registered */
     struct weir__depots depots;
     struct weir__blocks blocks; /* empty magazines */
     struct weir_llist_head

@@ -575,6 +575,7 @@ static int make_engine(struct weir_page_cache *pages, const struct weir_page_cac
     engine.object_size = config->page_size;
     engine.decay_milliseconds = WEIR_CACHE_DECAY_NEVER; /* the page cache has it decay */
     engine.name = pages->name;
+    engine.no_shrinker = true; /* the page cache is one, with the frames in mind */
     /* Without a unit: the engine's magazines, which are in its depots, stay. */
     const struct weir_block_source chunks = {chunk_get, chunk_put, pages, 0};
     const struct weir__cache_surroundings around = {.chunks = &chunks};

@@ -215,3 +215,8 @@ size_t weir_shrink(size_t target)
     }
     return given;
 }
+
+size_t weir_shrinkable(void)
+{
+    return running == NULL ? count_all() : 0;
+}

@@ -73,7 +73,7 @@ struct weir_cache_config {
      * section (for liburcu-qsbr: online) when it does. Then, and only then, WEIR_DRAIN_QUIET is allowed. A
      * promise: only checked builds (WEIR_CHECKED) look whether it is kept. */
     bool registered_users;
-    /* Bytes per object, for the choice of `capacity`; 0: unknown. */
+    /* Bytes per object, for the choice of `capacity`, and for weir_shrink(); 0: unknown. */
     size_t object_size;
     /* Every so often the helper thread gives a part of what is idle back; 0: WEIR_CACHE_DECAY_DEFAULT, and
      * WEIR_CACHE_DECAY_NEVER: only weir_cache_decay() does. */
@@ -82,10 +82,12 @@ struct weir_cache_config {
     unsigned decay_percent;
     /* Stands in front of what weir_cache_print() writes; NULL: "cache". Not copied. */
     const char *name;
+    /* weir_shrink() does not ask it; nor does it where object_size is 0, since it asks for bytes. */
+    bool no_shrinker;
 };
 
 /* clang-format off */
-#define WEIR_CACHE_CONFIG_INIT { NULL, NULL, 0, 0, NULL, false, 0, 0, 0, NULL }
+#define WEIR_CACHE_CONFIG_INIT { NULL, NULL, 0, 0, NULL, false, 0, 0, 0, NULL, false }
 /* clang-format on */
 #define WEIR_CACHE_CAPACITY_DEFAULT 124 /* four magazines in a 4 KiB page */
 #define WEIR_CACHE_CAPACITY_MAX 65536

@@ -10,8 +10,11 @@
  *     size_t freed = weir_shrink(64 << 20);      // 64 MiB, from all that are registered together
  *     weir_shrinker_unregister(&shrinker);       // from here on nobody calls it, and it may go
  *
+ *     weir_pressure_start(NULL);                 // Linux: weir_shrink() whenever the system is short of memory
+ *
  * The kernel's shrinkers are the model: whoever keeps memory that could be had again says how much it is, and
- * each is asked for the same share of what it has. See docs/shrinker.md.
+ * each is asked for the same share of what it has. weir's caches, page caches and reclaimers are registered.
+ * See docs/shrinker.md.
  *
  * Rules for count and scan. They run in whatever thread calls weir_shrink(), several at once if several call
  * it. No lock of weir's is held: they may register, and unregister others, but not themselves. They must not
@@ -74,6 +77,72 @@ WEIR_API int weir_shrinker_unregister(struct weir_shrinker *shrinker);
  *   Ordering: none.  Memory: gives back.
  */
 WEIR_API size_t weir_shrink(size_t target);
+
+/*
+ * How many bytes all of them together say they could give back now: an estimate. 0 inside count or scan.
+ *   Progress, Callers: as weir_shrink().  Ordering: none.  Memory: none.
+ */
+WEIR_API size_t weir_shrinkable(void);
+
+/* When to call weir_shrink(), and for how much. */
+struct weir_pressure_config {
+    /* The file of the kernel's pressure stall information; NULL: /proc/pressure/memory, which is the whole
+     * system's. A control group's is memory.pressure in its folder. */
+    const char *path;
+    /* Time for which all tasks that could run waited for memory at once; false: for which some did. */
+    bool full;
+    /* An event is so much waiting within so long, at most one per window; microseconds. stall: 1 to the
+     * window; 0: 100000. window: 500000 to 10000000, and without CAP_SYS_RESOURCE a multiple of 2000000; 0:
+     * 2000000. */
+    unsigned stall_microseconds;
+    unsigned window_microseconds;
+    /* What is asked for at each event; 0: an eighth of weir_shrinkable(), but at least 1 MiB. */
+    size_t bytes;
+};
+
+/* clang-format off */
+#define WEIR_PRESSURE_CONFIG_INIT { NULL, false, 0, 0, 0 }
+/* clang-format on */
+
+struct weir_pressure_stats {
+    bool running; /* the thread is there */
+    int error; /* why it has ended by itself: a negative errno, -ENODEV if the file is gone; 0: it has not */
+    uint64_t events; /* since the process began, or since fork() */
+    uint64_t given;  /* bytes that weir_shrink() said were given */
+};
+
+/*
+ * What is wrong with a configuration: a sentence that names the field and the rule; NULL if nothing is.
+ *   Progress: wait-free.  Callers: any context.  Ordering: none.  Memory: none; the text stays valid.
+ */
+WEIR_API const char *weir_pressure_config_error(const struct weir_pressure_config *config);
+
+/*
+ * Starts a thread, weir-pressure, that sleeps until the kernel says that tasks wait for memory, and then
+ * calls weir_shrink(). `config` NULL: the defaults. 0; -EALREADY if there is one; -EINVAL if
+ * weir_pressure_config_error() has something to say, or if the kernel takes no such window from a process
+ * without CAP_SYS_RESOURCE; -ENOTSUP if this kernel has no pressure stall information (none is built in, or
+ * it was started without: psi=1); -ENOENT if there is no file of the name given; -EACCES or -EPERM if it may
+ * not be written; -EOWNERDEAD as weir_shrinker_register(); or what else the system says. A child of fork()
+ * has no such thread, and may start one.
+ *   Progress: may block: a mutex, system calls.  Callers: any thread, not a signal handler.  Ordering: none.
+ *   Memory: a thread's stack.
+ */
+WEIR_API int weir_pressure_start(const struct weir_pressure_config *config);
+
+/*
+ * Ends the thread, after the scans that it may be in. 0, also if there is none; -EDEADLK on that thread
+ * itself: inside a count or scan that it calls.
+ *   Progress: may block: waits for count and scan.  Callers: as weir_shrinker_unregister().
+ *   Ordering: acquires what count and scan did on it.  Memory: none.
+ */
+WEIR_API int weir_pressure_stop(void);
+
+/*
+ * What it has done.
+ *   Progress: may block: a mutex.  Callers: any thread, not a signal handler.  Ordering: none.  Memory: none.
+ */
+WEIR_API void weir_pressure_stats(struct weir_pressure_stats *stats);
 
 WEIR_END_C_NAMES
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir/page_cache.h: threads that change CPUs, and a signal handler that interrupts them, allocate, free,
- * free after a grace period, decay, drain and ask for statistics, in a range that is often exhausted. Whoever
- * has a page writes to its first and last word; every page is counted in the end.
+ * weir/page_cache.h: threads that change CPUs, and a signal handler that interrupts them, allocate and free
+ * pages and extents in all ways, decay, drain, shrink and ask for statistics, in a range that is often
+ * exhausted, while the helper thread decays as well. Whoever has a page writes to its first and last word;
+ * every page is counted in the end.
  */
 #include "stress.h"
 
 #define FIXTURE_FAIL stress_fail
 #include "readers.h"
 #include "weir/page_cache.h"
+#include "weir/shrinker.h"
 
-enum { PAGE = 4096, RANGE = 1024, MOST_HELD = 200, PUBLISHED = 16, BATCH = 16 };
+enum { PAGE = 4096, RANGE = 1024, MOST_HELD = 200, PUBLISHED = 16, BATCH = 16, MOST_EXTENTS = 4, MIN = 20 };
 
 static struct weir_page_cache *pages;
 static unsigned owned[2 * RANGE]; /* by page number; the range is aligned to half of its size */
@@ -20,6 +22,10 @@ static unsigned cpus[64], nr_cpus;
 struct hand {
     void *pages[MOST_HELD];
     size_t n;
+    struct {
+        char *first; /* NULL: none */
+        size_t pages;
+    } extents[MOST_EXTENTS];
     uint64_t random;
 };
 
@@ -106,6 +112,41 @@ static void take_list(struct hand *hand, size_t n)
         stress_fail("alloc_bulk_list says %zu, but the list has %zu", said, found);
 }
 
+static void take_nolock(struct hand *hand)
+{
+    void *page = hand->n < MOST_HELD ? weir_page_alloc_nolock(pages) : NULL;
+    if (page)
+        hand->pages[hand->n++] = own(page, stress_random(&hand->random));
+}
+
+static void give_nolock(struct hand *hand)
+{
+    if (hand->n != 0)
+        weir_page_free_nolock(pages, disown(hand->pages[--hand->n]));
+}
+
+static void give_extent(struct hand *hand, unsigned which)
+{
+    char *first = hand->extents[which].first;
+    size_t n = hand->extents[which].pages;
+    if (!first)
+        return;
+    for (size_t i = 0; i < n; i++)
+        disown(first + i * PAGE);
+    weir_extent_free(pages, first, n);
+    hand->extents[which].first = NULL;
+}
+
+static void take_extent(struct hand *hand, unsigned which, size_t n)
+{
+    give_extent(hand, which);
+    char *first = weir_extent_alloc(pages, n);
+    for (size_t i = 0; first && i < n; i++)
+        own(first + i * PAGE, stress_random(&hand->random));
+    hand->extents[which].first = first;
+    hand->extents[which].pages = n;
+}
+
 static void give(struct hand *hand)
 {
     if (hand->n != 0)
@@ -153,8 +194,12 @@ static void interrupt(void)
         take(&hand);
     take_array(&hand, 6);
     take_list(&hand, 3);
+    take_nolock(&hand);
+    take_extent(&hand, 0, hand.random % 9 + 1);
     give(&hand);
     give_bulk(&hand, 4);
+    give_nolock(&hand);
+    give_extent(&hand, 0);
     while (hand.n)
         give(&hand);
 }
@@ -169,7 +214,7 @@ static enum weir_drain any_drain(uint64_t dice)
 static void seldom(uint64_t dice)
 {
     struct weir_page_cache_stats stats;
-    switch (dice % 8) {
+    switch (dice % 9) {
     case 0:
         fixture_change_cpu(cpus, nr_cpus, dice >> 8);
         break;
@@ -184,8 +229,11 @@ static void seldom(uint64_t dice)
         break;
     case 4:
     case 5:
-        if (weir_page_cache_decay(pages) % (512 * (size_t)PAGE) != 0)
-            stress_fail("decay gave part of an area back");
+        if (weir_page_cache_decay(pages) % PAGE != 0)
+            stress_fail("decay gave part of a page back");
+        break;
+    case 6:
+        weir_shrink((size_t)(dice >> 8 & 255) * PAGE);
         break;
     default:
         weir_page_cache_stats(pages, &stats);
@@ -227,7 +275,20 @@ static void step(struct hand *hand)
                 give(hand);
         break;
     case 10:
+        if (dice >> 8 & 1)
+            take_nolock(hand);
+        else
+            give_nolock(hand);
+        break;
     case 11:
+        if (dice >> 8 & 1)
+            take_extent(hand, dice >> 9 & (MOST_EXTENTS - 1),
+                        (dice >> 16) % ((dice >> 32 & 7) != 0 ? 8 : 256) + 1);
+        else
+            give_extent(hand, dice >> 9 & (MOST_EXTENTS - 1));
+        break;
+    case 12:
+    case 13:
         give(hand);
         break;
     default:
@@ -243,10 +304,28 @@ static void *work(void *argument)
     reader_register();
     while (!stress_stopped())
         step(&hand);
+    for (unsigned i = 0; i < MOST_EXTENTS; i++)
+        give_extent(&hand, i);
     while (hand.n)
         give(&hand);
     reader_unregister();
     return NULL;
+}
+
+/* The helper thread may have some in its hands for a moment. */
+static struct weir_page_cache_stats stats_when_drained(void)
+{
+    struct weir_page_cache_stats stats;
+    for (unsigned i = 0; i < 1000; i++) {
+        weir_page_cache_drain_all(pages, any_drain(0));
+        weir_page_cache_stats(pages, &stats);
+        if (stats.frames == stats.block_pages && stats.cache.cached == 0 && stats.extent_pool_pages == 0 &&
+            stats.parked == 0)
+            return stats;
+        fixture_sleep(10000);
+    }
+    stress_fail("after a drain %zu pages are out, %zu cached, %zu in idle extents, %zu hold magazines",
+                stats.frames, stats.cache.cached, stats.extent_pool_pages, stats.block_pages);
 }
 
 int main(int argc, char **argv)
@@ -263,6 +342,9 @@ int main(int argc, char **argv)
     config.high_fraction = 8;
     config.grace = grace;
     config.registered_users = true;
+    config.decay_milliseconds = 5;
+    config.min = MIN;
+    config.name = "stress";
     if (weir_page_cache_create(&pages, &config))
         stress_fail("cannot create the page cache");
 
@@ -276,14 +358,9 @@ int main(int argc, char **argv)
         if (owned[i])
             stress_fail("page %u was forgotten", i);
     weir_page_cache_stats(pages, &stats);
-    if (stats.frames != stats.cache.cached + stats.block_pages)
-        stress_fail("at rest %zu pages are out, but %zu cached and %zu hold magazines", stats.frames,
-                    stats.cache.cached, stats.block_pages);
-    weir_page_cache_drain_all(pages, any_drain(0));
-    weir_page_cache_stats(pages, &stats);
-    if (stats.frames != stats.block_pages || stats.cache.cached != 0)
-        stress_fail("after a drain %zu pages are out, %zu cached, and %zu hold magazines", stats.frames,
-                    stats.cache.cached, stats.block_pages);
+    if (stats.extents != 0 || stats.extent_pages != 0)
+        stress_fail("at rest %zu extents are out", stats.extents);
+    stats = stats_when_drained();
     printf("%llu pages from the frames, %llu after a grace period, at most %zu out, %zu for magazines, %llu "
            "waits\n",
            (unsigned long long)stats.cache.allocated, (unsigned long long)stats.cache.rcu_freed,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How much a cache keeps: limits that follow the use, decay on demand and by the helper thread, shrink. */
 #include "cache_fixture.h"
+#include "weir/shrinker.h"
 
 enum { MOST = 16, BASE = MOST / 4 }; /* magazines in the depot */
 
@@ -355,5 +356,46 @@ Test(cache_decay, shrink_leaves_what_waits_for_a_grace_period)
     cr_assert_eq(stats_now().cached, 0u);
     check_counts(6);
     cr_assert_eq(backend_lent(&backend), 6u);
+    finish();
+}
+
+/* --- weir_shrink() --- */
+
+enum { BYTES = 1000 }; /* per object, as far as the cache knows */
+
+static void start_shrinkable(bool shrinkable)
+{
+    prepare(true);
+    struct weir_cache_config config = config_of(CAPACITY, MOST * CAPACITY);
+    config.object_size = BYTES;
+    config.no_shrinker = !shrinkable;
+    create(&config, &(struct weir__cache_surroundings){NULL, imitate(1)});
+    burst(10);
+}
+
+Test(cache_decay, shrink_takes_from_the_depot_first_and_then_what_the_cpu_has)
+{
+    start_shrinkable(true);
+    size_t cached = stats_now().cached, magazines = in_depot();
+    cr_assert_gt(magazines, 2u);
+    cr_assert_eq(weir_shrinkable(), cached * BYTES);
+    cr_assert_eq(weir_shrink(CAPACITY * BYTES + 1), 2u * CAPACITY * BYTES, "whole magazines");
+    cr_assert_eq(in_depot(), magazines - 2);
+    cr_assert_eq(stats_now().drained, 2u * CAPACITY);
+    cr_assert_eq(weir_shrink(SIZE_MAX), (cached - 2 * CAPACITY) * BYTES);
+    cr_assert_eq(stats_now().cached, 0u);
+    cr_assert_eq(weir_shrink(SIZE_MAX), 0u);
+    finish();
+    cr_assert_eq(weir_shrinkable(), 0u, "it is registered no longer");
+}
+
+Test(cache_decay, shrink_passes_by_who_does_not_want_it_or_has_no_size)
+{
+    start_shrinkable(false);
+    cr_assert_eq(weir_shrink(SIZE_MAX), 0u);
+    finish();
+    start(MOST * CAPACITY, true);
+    burst(10);
+    cr_assert_eq(weir_shrink(SIZE_MAX), 0u);
     finish();
 }
