@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "weir/atomic.h"
+#include "weir/detail/checked.h"
 
 struct weir__ring {
     void **place; /* size of them */
@@ -59,9 +60,13 @@ static inline size_t weir__ring_put(struct weir__ring *ring, size_t n, void *con
         if (weir_likely(weir_cas_relaxed(&ring->tail, &tail, tail + take)))
             break;
     }
-    for (uint64_t i = 0; i < take; i++)
-        /* Release: pairs with the acquire in weir__ring_take(). */
-        weir_store_release(&ring->place[(tail + i) & (ring->size - 1)], objects[i]);
+    for (uint64_t i = 0; i < take; i++) {
+        void **place = &ring->place[(tail + i) & (ring->size - 1)];
+        /* Relaxed: the acquire above has seen it emptied. */
+        weir__check(weir_load_relaxed(place) == NULL, "weir_recycle_free", objects[i],
+                    "finds its place taken");
+        weir_store_release(place, objects[i]); /* pairs with the acquire in weir__ring_take() */
+    }
     return (size_t)take;
 }
 
