@@ -82,8 +82,8 @@ static inline size_t weir__ring_take(struct weir__ring *ring, size_t n, void *ob
         if (object == NULL)
             break;
         objects[got++] = object;
-        weir_store_relaxed(place,
-                           (void *)NULL); /* relaxed: the release below is what puts it before others */
+        /* Relaxed: the release below is what puts it before the producers. */
+        weir_store_relaxed(place, (void *)NULL);
     }
     if (got != 0)
         weir_store_release(&ring->head, head + got); /* pairs with the acquire in weir__ring_put() */

@@ -88,15 +88,15 @@ static size_t get(size_t n, void *buffers[])
     return got;
 }
 
-/* Into a mailbox, the rest back by itself. */
+/* Into a mailbox; the rest, and sometimes all, back by itself. */
 static void hand_out(size_t n, void *buffers[], uint64_t dice)
 {
     struct mailbox *box = &mailbox[1 + dice % (mailboxes - 1)];
     for (size_t i = 0; i < n; i++) {
         void **slot = &box->slot[((dice >> 8) + i) % MAIL];
-        if (weir_load_relaxed(slot) == NULL)
+        if (dice >> 30 & 3 && weir_load_relaxed(slot) == NULL)
             weir_store_release(slot, buffers[i]); /* pairs with the acquire in collect() */
-        else if (dice >> 40 & 1)
+        else if (dice >> 32 & 1)
             weir_recycle_free_local(recycle, backend_disown(buffers[i]));
         else
             put(1, &buffers[i]);

@@ -9,6 +9,8 @@
 #include "weir/mempool.h"
 #include "weir/page_cache.h"
 
+#include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include "weir_test.h"
@@ -542,11 +544,11 @@ Test(mempool, who_waits_for_more_than_there_can_be_now_leaves_the_line)
     cr_assert_eq(weir_mempool_alloc_bulk(pool, 4, elements, 0), 4u);
     start_waiting(&large, 4);
     start_waiting(&small, 1);
+    supply_has(1); /* which nobody hears of but by the resize */
     cr_assert_eq(weir_mempool_resize(pool, 1), 0);
-    weir_mempool_free(pool, elements[0]);
     await_and_free(&small);
     cr_assert_not(is_done(&large));
-    weir_mempool_free_bulk(pool, 3, elements + 1); /* to the allocator, which has enough now */
+    weir_mempool_free_bulk(pool, 4, elements); /* to the allocator, which has enough now */
     await_and_free(&large);
     destroy();
 }
@@ -599,12 +601,23 @@ static void in_child(int (*body)(void))
 
 static void *held[2];
 
+static void free_in_handler(int number)
+{
+    signal(number, SIG_DFL);
+    alarm(FIXTURE_PATIENCE_SECONDS);
+    weir_mempool_free(pool, held[0]);
+}
+
 /* The line of the parent's is not here. */
 static int use_without_a_line(void)
 {
     struct weir_mempool_stats stats = stats_of();
     if (stats.waiting != 0 || stats.reserved != 0)
         return 1;
+    signal(SIGALRM, free_in_handler);
+    setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 20000}}, NULL);
+    if (weir_mempool_alloc(pool, WEIR_MEMPOOL_WAIT) != held[0])
+        return 5;
     weir_mempool_free(pool, held[0]);
     void *element = weir_mempool_alloc(pool, 0);
     if (element != held[0])

@@ -420,15 +420,16 @@ Test(recycle, page_cache_behind_it)
 /* --- fork(). The children start no threads. --- */
 
 static uint32_t stop;
+enum { MANY = 300 }; /* so that one who is putting them is mostly in the middle of it */
 
 static void *return_often(void *unused)
 {
-    void *buffers[3];
+    void *buffers[MANY];
     (void)unused;
-    for (unsigned i = 0; i < 3; i++)
-        buffers[i] = backend.objects + i;
+    for (unsigned i = 0; i < MANY; i++)
+        buffers[i] = backend.objects + i % 3;
     while (weir_load_relaxed(&stop) == 0)
-        weir_recycle_free_bulk(recycle, 3, buffers);
+        weir_recycle_free_bulk(recycle, MANY, buffers);
     return NULL;
 }
 
@@ -469,16 +470,15 @@ Test(recycle, children_of_busy_producers_find_no_gap, .timeout = 60)
 {
 #ifndef WEIR_CHECKED /* which would say that the same is returned again and again */
     static const struct weir_cache_ops nothing = {none, drop};
-    struct weir_recycle_config config = {&nothing, NULL, 64, 8, 8};
+    struct weir_recycle_config config = {&nothing, NULL, 1024, 8, 8};
     pthread_t threads[3];
-    void *buffers[64];
+    void *buffers[1024];
     backend_init(&backend, 3);
     cr_assert_eq(weir_recycle_create(&recycle, &config), 0);
     for (unsigned i = 0; i < 3; i++)
         threads[i] = fixture_thread(return_often, NULL);
     for (unsigned i = 0; i < 100; i++) {
-        weir_recycle_alloc_bulk(recycle, 64, buffers);
-        weir_recycle_alloc_bulk(recycle, 64, buffers);
+        weir_recycle_alloc_bulk(recycle, 1024, buffers);
         pid_t pid = fork();
         cr_assert_geq(pid, 0);
         if (pid == 0) {
