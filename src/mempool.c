@@ -3,17 +3,17 @@
  * mempool.c - a guaranteed reserve over any allocator: see weir/mempool.h, and reserve.h for the reserve.
  *
  * Who waits stands in line, first come first served. Only the first one looks at the reserve, sleeps on
- * reserve.returns, and is woken by who puts something there: one sleeper, one wakeup. The others sleep each on
- * a word of his own, until the one in front leaves and says that it is their turn. So elements that come back
- * add up until the first one has all he wants, be it one or a bulk; nobody passes him, since who is not in
- * line takes nothing while there is one; and nobody holds a part.
+ * reserve.returns, and is woken by who puts something there: one sleeper, one wakeup. The others sleep each
+ * on a word of his own, until the one in front leaves and says that it is their turn. So elements that come
+ * back add up until the first one has all he wants, be it one or a bulk; nobody passes him, since who is not
+ * in line takes nothing while there is one; and nobody holds a part.
  *
  * Who wants more than the reserve holds when it is full would stand in the others' way for ever. He is not in
  * line: he hopes, by the clock.
  *
  * fork(): cells are only in somebody's hands inside the gate (fork.h), and so is the mutex of the line. The
- * allocator is called outside, and resize's mutex is held meanwhile. In the child there is no line, and nobody
- * resizes.
+ * allocator is called outside, and resize's mutex is held meanwhile. In the child there is no line, and
+ * nobody resizes.
  */
 #define _GNU_SOURCE
 #include "weir/mempool.h"
@@ -207,8 +207,8 @@ static void sleep_while(uint32_t *word, uint32_t value, unsigned *milliseconds, 
 
 static size_t most_at_once(const struct weir_mempool *pool)
 {
-    return weir_load_relaxed(
-        &pool->nr); /* relaxed: after a change somebody tells, and who hears looks again */
+    /* Relaxed: after a change somebody tells, and who hears it looks again. */
+    return weir_load_relaxed(&pool->nr);
 }
 
 /* By the first in line. False: the reserve holds less now than it wants. */

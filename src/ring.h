@@ -8,21 +8,22 @@
  *                   reserved, and not yet written
  *
  * Who puts reserves places from tail on, as many as it wants and there is room for, by one compare-and-swap,
- * and then writes its pointers there. Who takes reads from head on until it meets an empty place, empties what
- * it has read, and moves head on.
+ * and then writes its pointers there. Who takes reads from head on until it meets an empty place, empties
+ * what it has read, and moves head on.
  *
- * A producer that is stopped between reserving and writing makes the ring look empty from its first place on:
- * the consumer finds A, B and C above, and the allocator has to do for the rest. Nothing is lost: E to H lie
- * where they are, and are taken in their turn when the place before them has been written. Nobody waits: other
- * producers reserve behind it as long as there is room, and are told when there is none; the consumer is told
- * that there is nothing.
+ * A producer that is stopped between reserving and writing makes the ring look empty from its first place
+ * on: the consumer finds A, B and C above, and the allocator has to do for the rest. Nothing is lost: E to H
+ * lie where they are, and are taken in their turn when the place before them has been written. Nobody waits:
+ * other producers reserve behind it as long as there is room, and are told when there is none; the consumer
+ * is told that there is nothing.
  *
- * Why a place is never written twice. head and tail only grow (64 bits: they do not wrap round in the life of
- * a machine). A producer reads tail, t, and then head, h. If the compare-and-swap of t to t + n succeeds, tail
- * was t all the time, and t + n - h <= size. So all places up to h were emptied, of those before the wrap the
- * ones at t to t + n - 1 among them; and since h was read with acquire, and written with release after the
- * places had been emptied, the producer's pointers come after the consumer's NULLs. Old values of either are
- * harmless: an old t makes the compare-and-swap fail, an old h makes the ring look fuller than it is.
+ * Why a place is never written twice. head and tail only grow (64 bits: they do not wrap round in the life
+ * of a machine). A producer reads tail, t, and then head, h. If the compare-and-swap of t to t + n succeeds,
+ * tail was t all the time, and t + n - h <= size. So all places up to h were emptied, of those before the
+ * wrap the ones at t to t + n - 1 among them; and since h was read with acquire, and written with release
+ * after the places had been emptied, the producer's pointers come after the consumer's NULLs. Old values of
+ * either are harmless: an old t makes the compare-and-swap fail, an old h makes the ring look fuller than it
+ * is.
  *
  * (The idea of an empty place as the sign between the two sides is that of J. Giacomoni, T. Moseley and M.
  * Vachharajani's FastForward, PPoPP 2008, and of the Linux kernel's ptr_ring, M. Tsirkin, 2016; that of

@@ -12,25 +12,25 @@
  *     ... what has to be done even if there is no memory: write something out, so that there is some ...
  *     weir_mempool_free(pool, page);
  *
- * An alloc asks the allocator first; then it takes from the reserve; then, if it may, it waits until something
- * comes back. A free fills the reserve up first; when that is full, it goes to the allocator. The kernel's
- * mempool is the model. See docs/mempool.md.
+ * An alloc asks the allocator first; then it takes from the reserve; then, if it may, it waits until
+ * something comes back. A free fills the reserve up first; when that is full, it goes to the allocator. The
+ * kernel's mempool is the model. See docs/mempool.md.
  *
  * The guarantee. With WEIR_MEMPOOL_WAIT, an alloc of up to min_nr elements at once succeeds as long as those
- * who hold elements of this mempool free them in the end, through it. Who waits stands in line, and is served
- * in the order of arrival; while there is a line, nobody else gets anything from the reserve. So it must not be
- * used to wait for a second element by one who holds the first, but in one step with
- * weir_mempool_alloc_bulk(). For more than min_nr elements, with min_nr 0 for any, there is no guarantee, and
- * no line: WEIR_MEMPOOL_WAIT asks the allocator again when something was freed, and, since nothing may ever be
- * freed through the mempool, every 100 ms at the latest.
+ * who hold elements of this mempool free them in the end, through it. Who waits stands in line, and is
+ * served in the order of arrival; while there is a line, nobody else gets anything from the reserve. So it
+ * must not be used to wait for a second element by one who holds the first, but in one step with
+ * weir_mempool_alloc_bulk(). For more than min_nr elements, with min_nr 0 for any, there is no guarantee,
+ * and no line: WEIR_MEMPOOL_WAIT asks the allocator again when something was freed, and, since nothing may
+ * ever be freed through the mempool, every 100 ms at the latest.
  *
  * The allocator: `alloc` gives one element, or NULL, without waiting for long; `free` takes one. Both are
  * called in whatever thread and context an element is allocated and freed in, several at the same time. The
  * elements are never read nor written, and need no room for anything.
  *
- * fork(): the child may go on using it. Elements that other threads held are lost to it, and so are those that
- * they were about to get or to give back. While a thread is in fork(), others that need the reserve wait for
- * it, whatever "Progress" says below.
+ * fork(): the child may go on using it. Elements that other threads held are lost to it, and so are those
+ * that they were about to get or to give back. While a thread is in fork(), others that need the reserve
+ * wait for it, whatever "Progress" says below.
  *
  * Signal handlers: a free may make a system call, to wake somebody, and change errno; a handler saves it.
  */
@@ -61,10 +61,10 @@ struct weir_mempool_stats {
 struct weir_mempool;
 
 /*
- * Makes a mempool and fills its reserve with min_nr elements, 0 allowed: alloc(arg) is called so often. 0; or,
- * with *pool set to NULL: -EINVAL if a function is NULL or min_nr above WEIR_MEMPOOL_NR_MAX; -ENOMEM, also if
- * alloc gives NULL: what it gave before goes to free(arg, element); -EOWNERDEAD in a child process that cannot
- * use weir.
+ * Makes a mempool and fills its reserve with min_nr elements, 0 allowed: alloc(arg) is called so often. 0;
+ * or, with *pool set to NULL: -EINVAL if a function is NULL or min_nr above WEIR_MEMPOOL_NR_MAX; -ENOMEM,
+ * also if alloc gives NULL: what it gave before goes to free(arg, element); -EOWNERDEAD in a child process
+ * that cannot use weir.
  *   Progress: may block: a mutex, and what alloc does.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: 16 bytes per element of the reserve, and the elements; -ENOMEM.
  */
@@ -91,7 +91,8 @@ WEIR_API int weir_mempool_destroy(struct weir_mempool *pool);
  * fork() that cannot use weir.
  *   Progress: lock-free if the allocator is; with WEIR_MEMPOOL_WAIT it may block.
  *   Callers: any thread; with flags 0 also signal handlers and read-side critical sections, if the allocator
- *   allows it.
+ *   allows it. With WEIR_MEMPOOL_WAIT a reader of liburcu-qsbr is offline: what it waits for may be waiting
+ *   for a grace period.
  *   Ordering: acquires what was done to elements of the reserve before they were freed.
  *   Memory: the allocator's and the reserve.
  */
@@ -128,7 +129,8 @@ WEIR_API void weir_mempool_free(struct weir_mempool *pool, void *element);
  *   Progress: may block: a mutex, what the allocator does, and allocs and frees that are under way.
  *   Callers: any thread; not a signal handler, not inside the allocator.
  *   Ordering: none.
- *   Memory: 16 bytes for each element more than there ever were, kept until destroy, and the elements; -ENOMEM.
+ *   Memory: 16 bytes for each element more than there ever were, kept until destroy, and the elements;
+ *   -ENOMEM.
  */
 WEIR_API int weir_mempool_resize(struct weir_mempool *pool, size_t min_nr);
 

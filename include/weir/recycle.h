@@ -50,8 +50,8 @@ struct weir_recycle_config {
     /* Pointers that the consumer's cache holds, up to WEIR_RECYCLE_CACHE_MAX; 0: WEIR_RECYCLE_CACHE_DEFAULT.
      */
     size_t cache;
-    /* How many are taken at once from the ring or the allocator when the cache is empty, and given to the ring
-     * when it is full: 1 to `cache`; 0: WEIR_RECYCLE_REFILL_DEFAULT, or `cache` if that is less. */
+    /* How many are taken at once from the ring or the allocator when the cache is empty, and given to the
+     * ring when it is full: 1 to `cache`; 0: WEIR_RECYCLE_REFILL_DEFAULT, or `cache` if that is less. */
     size_t refill;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* reserves.c - the protocols of src/reserve.h and src/ring.h. The programs with a mistake in them must fail. */
+/* reserves.c - the protocols of src/reserve.h and src/ring.h. Programs with a mistake in them must fail. */
 #include "reserves.h"
 
 #include <string.h>

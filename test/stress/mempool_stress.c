@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A mempool whose allocator fails at random: threads, and a signal handler that interrupts them, allocate and
- * free, one and several at once, wait while they hold nothing, and one makes the reserve larger and smaller.
- * Every element is in one place. Who waits in line is woken by others only, never by the clock: a wakeup that is
- * lost, or two that wait for each other, and the program does not end.
+ * A mempool whose allocator fails at random: threads, and a signal handler that interrupts them, allocate
+ * and free, one and several at once, wait while they hold nothing, and one makes the reserve larger and
+ * smaller. Every element is in one place. Who waits in line is woken by others only, never by the clock: a
+ * wakeup that is lost, or two that wait for each other, and the program does not end.
  */
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What creating a cache, a page cache, a reclaimer, a mempool or a recycling ring needs fails, one thing after the other and everything
- * from one on: the error is returned, nothing is handed out, and the next attempt works.
+ * What creating a cache, a page cache, a reclaimer, a mempool or a recycling ring needs fails, one thing
+ * after the other and everything from one on: the error is returned, nothing is handed out, and the next
+ * attempt works.
  */
 #include <dlfcn.h>
 #include <errno.h>

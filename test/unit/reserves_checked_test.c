@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Checked builds: what is freed twice to a mempool or a recycling ring stops the program by name, and so does a
- * second consumer. */
+/* Checked builds: what is freed twice to a mempool or a recycling ring stops the program by name, and so
+ * does a second consumer. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
