@@ -428,6 +428,9 @@ int weir_mempool_create(struct weir_mempool **result, size_t min_nr, void *(*all
     *result = NULL;
     if (alloc_one == NULL || free_one == NULL || min_nr > WEIR_MEMPOOL_NR_MAX)
         return -EINVAL;
+    int error = weir_percpu_init(); /* the gate counts by CPU */
+    if (error != 0)
+        return error;
     struct weir_mempool *pool = aligned_alloc(WEIR_LINE_PAIR, sizeof *pool);
     if (pool == NULL)
         return -ENOMEM;
@@ -437,7 +440,7 @@ int weir_mempool_create(struct weir_mempool **result, size_t min_nr, void *(*all
     pthread_mutex_init(&pool->line_mutex, NULL);
     pthread_mutex_init(&pool->resize_mutex, NULL);
     pool->heir.inherit = inherit;
-    int error = weir_mempool_resize(pool, min_nr);
+    error = weir_mempool_resize(pool, min_nr);
     if (error == 0 && !weir__heirs_add(&pool->heir))
         error = -EOWNERDEAD;
     if (error != 0) {

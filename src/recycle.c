@@ -210,6 +210,9 @@ int weir_recycle_create(struct weir_recycle **result, const struct weir_recycle_
     *result = NULL;
     if (weir_recycle_config_error(config) != NULL)
         return -EINVAL;
+    int error = weir_percpu_init(); /* the gate counts by CPU */
+    if (error != 0)
+        return error;
     struct weir_recycle *recycle = aligned_alloc(WEIR_LINE_PAIR, sizeof *recycle);
     if (recycle == NULL)
         return -ENOMEM;
@@ -223,7 +226,7 @@ int weir_recycle_create(struct weir_recycle **result, const struct weir_recycle_
     recycle->ring.place = make_pointers((size_t)recycle->ring.size);
     recycle->cache.capacity = cache;
     recycle->cache.objects = make_pointers(cache);
-    int error = recycle->ring.place != NULL && recycle->cache.objects != NULL ? 0 : -ENOMEM;
+    error = recycle->ring.place != NULL && recycle->cache.objects != NULL ? 0 : -ENOMEM;
     if (error == 0 && !weir__heirs_add(&recycle->heir))
         error = -EOWNERDEAD;
     if (error != 0) {

@@ -24,7 +24,7 @@
  * and no line: WEIR_MEMPOOL_WAIT asks the allocator again when something was freed, and, since nothing may
  * ever be freed through the mempool, every 100 ms at the latest.
  *
- * The allocator: `alloc` gives one element, or NULL, without waiting for long; `free` takes one. Both are
+ * The allocator: alloc_one gives one element, or NULL, without waiting for long; free_one takes one. Both are
  * called in whatever thread and context an element is allocated and freed in, several at the same time. The
  * elements are never read nor written, and need no room for anything.
  *
@@ -61,11 +61,11 @@ struct weir_mempool_stats {
 struct weir_mempool;
 
 /*
- * Makes a mempool and fills its reserve with min_nr elements, 0 allowed: alloc(arg) is called so often. 0;
- * or, with *pool set to NULL: -EINVAL if a function is NULL or min_nr above WEIR_MEMPOOL_NR_MAX; -ENOMEM,
- * also if alloc gives NULL: what it gave before goes to free(arg, element); -EOWNERDEAD in a child process
- * that cannot use weir.
- *   Progress: may block: a mutex, and what alloc does.  Callers: any thread, not a signal handler.
+ * Makes a mempool and fills its reserve with min_nr elements, 0 allowed: alloc_one(arg) is called so often.
+ * 0; or, with *pool set to NULL: -EINVAL if a function is NULL or min_nr above WEIR_MEMPOOL_NR_MAX; -ENOMEM,
+ * also if alloc_one gives NULL: what it gave before goes to free_one(arg, element); -EOWNERDEAD in a child
+ * process that cannot use weir; or what weir_percpu_init() says.
+ *   Progress: may block: a mutex, and what alloc_one does.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: 16 bytes per element of the reserve, and the elements; -ENOMEM.
  */
 WEIR_API int weir_mempool_create(struct weir_mempool **pool, size_t min_nr, void *(*alloc_one)(void *arg),
@@ -77,7 +77,7 @@ WEIR_API int weir_mempool_create(struct weir_mempool **pool, size_t min_nr, void
  * beyond it is not counted, which would cost each alloc and each free of the fast path an access to a line
  * that all threads share. Such elements are the allocator's concern. -EOWNERDEAD in a child process that
  * cannot use weir. NULL is allowed.
- *   Progress: may block: a mutex, and what free does.
+ *   Progress: may block: a mutex, and what free_one does.
  *   Callers: when nobody uses it any more; not a signal handler.
  *   Ordering: acquires what was done to the elements of the reserve before they were freed.  Memory: frees.
  */

@@ -101,7 +101,7 @@ WEIR_API const char *weir_recycle_config_error(const struct weir_recycle_config 
 
 /*
  * Makes a ring, empty. 0; or, with *recycle set to NULL: -EINVAL if weir_recycle_config_error() has something
- * to say; -ENOMEM; -EOWNERDEAD in a child process that cannot use weir.
+ * to say; -ENOMEM; -EOWNERDEAD in a child process that cannot use weir; or what weir_percpu_init() says.
  *   Progress: may block: a mutex.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates a pointer for each place of the ring and the cache; -ENOMEM.
  */
