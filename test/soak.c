@@ -379,7 +379,7 @@ static void read_published(enum kind kind, uint64_t dice)
     else if ((dice >> 8 & 15) == 1)
         sched_yield();
     if (*first_word(page) != pattern || *last_word(page) != ~pattern)
-        stress_fail("page %p was used again while a reader was looking at it", page);
+        stress_fail("page %p was used again while a reader was looking at it", (void *)page);
 }
 
 /* --- the handler --- */
