@@ -5,8 +5,8 @@
  *
  * A page cache; another one that checks, keeps sites and zeroes; a cache whose backend is the first; a
  * reclaimer that frees pages of the first and takes its magazines' memory from it. Threads that come and go,
- * change CPUs, are interrupted by a signal handler, fork, fill the whole range, drain, decay, shrink, and read what others
- * defer the free of, all while the helper thread decays.
+ * change CPUs, are interrupted by a signal handler, fork, fill the whole range, drain, decay, shrink, and
+ * read what others defer the free of, all while the helper thread decays.
  *
  * Whoever has a page writes a pattern to its first and its last word. After each round all threads end,
  * everything is freed and taken apart, every page is counted, and the next round begins with other sizes, and
@@ -895,9 +895,31 @@ static void run_round(unsigned of, unsigned milliseconds)
     fflush(stdout);
 }
 
+/* The library has stopped the program: how to replay it, once. */
+static char replay[256];
+
+static void on_death(int number)
+{
+    ssize_t written = write(STDERR_FILENO, replay, strlen(replay));
+    (void)written;
+    raise(number);
+}
+
+static void tell_replay_on_death(void)
+{
+    const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS};
+    struct sigaction action = {.sa_handler = on_death, .sa_flags = SA_RESETHAND};
+    snprintf(replay, sizeof replay, "replay: %s %u %llu %u\n", stress.program, stress.threads,
+             (unsigned long long)stress.seed, stress.milliseconds);
+    /* The sanitizers have handlers of their own for the others. */
+    for (unsigned i = 0; i < (SOAK_ASAN || WEIR_TSAN ? 1 : 3); i++)
+        sigaction(fatal[i], &action, NULL);
+}
+
 int main(int argc, char **argv)
 {
     stress_start(argc, argv);
+    tell_replay_on_death();
     nr_cpus = fixture_cpus(cpus, 64);
     weir_percpu_init();
     puts(weir_percpu_reason());

@@ -36,6 +36,9 @@ static bool stress_stop;
 __attribute__((format(printf, 1, 2), noreturn, unused)) static void stress_fail(const char *format, ...)
 {
     static bool failed;
+    sigset_t everything;
+    sigfillset(&everything); /* a handler that fails, too, would wait here for its own thread */
+    pthread_sigmask(SIG_BLOCK, &everything, NULL);
     while (weir_xchg_relaxed(&failed, true))
         pause(); /* the first to fail reports */
     va_list args;
