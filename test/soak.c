@@ -728,13 +728,16 @@ static void *live(void *argument)
 /* One after the other. The signals are for them. */
 static void *generations(void *argument)
 {
-    struct hand hand = {.random =
-                            stress_seed(round_number * STRESS_MAX_THREADS + (unsigned)(uintptr_t)argument)};
+    /* Not on a stack: in a child the stacks of threads that did not come along are used again. */
+    static struct hand hands[STRESS_MAX_THREADS];
+    unsigned number = (unsigned)(uintptr_t)argument;
+    struct hand *hand = &hands[number];
+    hand->random = stress_seed(round_number * STRESS_MAX_THREADS + number);
     signals(SIG_BLOCK);
     while (!stress_stopped())
-        pthread_join(fixture_thread(live, &hand), NULL);
+        pthread_join(fixture_thread(live, hand), NULL);
     begin_reading();
-    give_everything(&hand);
+    give_everything(hand);
     end_reading();
     return NULL;
 }
