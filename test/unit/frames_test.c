@@ -541,7 +541,7 @@ static unsigned touched(void)
 {
     unsigned n = 0;
     for (size_t i = 0; i < frames.areas; i++)
-        n += frames.area[i].memory != WEIR__AREA_EMPTY;
+        n += weir__frames_area(&frames, i)->memory != WEIR__AREA_EMPTY;
     return n;
 }
 
