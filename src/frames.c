@@ -200,28 +200,26 @@ static void mark_used(struct weir__area *area)
         weir_store_relaxed(&area->memory, (uint32_t)WEIR__AREA_USED);
 }
 
-/* Promises up to n of the area's frames to the caller, but not fewer than `least`; how many. *left: those
- * that are promised to nobody. */
-static size_t promise(struct weir__area *area, size_t n, size_t least, size_t *left)
+/* Promises up to n of the area's frames to the caller, but not fewer than `least`; how many. */
+static size_t promise(struct weir__area *area, size_t n, size_t least)
 {
     uint32_t out = weir_load_relaxed(&area->out);
     size_t take;
     do {
-        *left = WEIR_FRAMES_PER_AREA - out;
-        take = n < *left ? n : *left;
+        size_t left = WEIR_FRAMES_PER_AREA - out;
+        take = n < left ? n : left;
         if (take < least)
             return 0;
         /* Acquire: pairs with the release in give_up(): the bits that this promises are clear. Release: pairs
          * with the acquire there: for the sake of release_rest(). */
     } while (!weir_cas_acq_rel(&area->out, &out, out + (uint32_t)take));
-    *left -= take;
     return take;
 }
 
 /* The same for somebody who uses them. */
 static size_t reserve(struct weir__area *area, size_t n, size_t least)
 {
-    size_t left, take = promise(area, n, least, &left);
+    size_t take = promise(area, n, least);
     if (take != 0)
         mark_used(area);
     return take;
@@ -558,33 +556,44 @@ static void release_frames(struct weir__frames *frames, size_t n, void *const in
     }
 }
 
+/* Is any frame of the area free, or about to be? */
+static bool any_clear(const struct weir__frames *frames, size_t area)
+{
+    const uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
+    for (size_t i = 0; i < WEIR_WORDS_PER_AREA; i++)
+        if (weir_load_relaxed(&bits[i]) != ~UINT64_C(0)) /* relaxed: what matters the counter has told us */
+            return true;
+    return false;
+}
+
 /*
  * The same for the free frames of an area that has something out. How many bytes.
  *
  * Its state becomes EMPTY before the rest of it is promised to us. Whoever frees brings the counter down, and
  * looks at the state after that. If he was first, his frame is among those that were promised. If we were, he
- * learns of EMPTY by the counter, and the area is USED when this is over, and looked at again.
+ * learns of EMPTY by the counter, and the area is USED when this is over, and looked at again. So it is if
+ * frames are left that were promised to others: they may take ours instead, once we have given them back.
  */
 static size_t release_rest(struct weir__frames *frames, size_t index, size_t most)
 {
     struct weir__area *area = weir__frames_area(frames, index);
     uint32_t quiet = WEIR__AREA_QUIET;
     void *mine[WEIR_FRAMES_PER_AREA];
-    size_t left;
 
     /* Relaxed: the release in promise() comes after it. */
     if (!weir_cas_relaxed(&area->memory, &quiet, (uint32_t)WEIR__AREA_EMPTY))
         return 0;
-    size_t n = promise(area, most, 1, &left);
+    size_t n = promise(area, most, 1);
     if (n == 0) {
         mark_used(area); /* nothing was left; but what comes back has memory */
         return 0;
     }
     claim(frames, index, n, mine);
+    bool more = any_clear(frames, index);
     release_frames(frames, n, mine);
     give_up(area, n);
-    if (left != 0)
-        mark_used(area); /* they have memory still */
+    if (more)
+        mark_used(area);
     hint(frames, index);
     return n << frames->frame_shift;
 }
