@@ -528,11 +528,13 @@ Test(frames, kernel_without_nodes_says_so)
     weir__frames_destroy(&frames);
 }
 
+#ifndef SANITIZED /* they take mlock() away */
 Test(frames, what_locking_says_is_passed_on)
 {
     if (refuse(SYS_mlock, UINT32_MAX, EAGAIN))
         cr_assert_eq(init_with((struct weir__frames_config){.lock = true}), -EAGAIN);
 }
+#endif
 
 Test(frames, name_that_the_kernel_refuses_does_no_harm)
 {
