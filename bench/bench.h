@@ -230,9 +230,15 @@ void json_print(FILE *to, const struct options *options, const struct machine *m
 
 /* The machine in one line. */
 void text_machine(char text[400], const struct machine *machine);
+/* A line of a report's head; none if it is unknown. */
+void text_noise(FILE *to, const struct noise *noise);
+/* What half of the rounds differ from the median, at most: percent. */
+double text_deviation(const struct spread *spread);
 /* A string in quotes; and as a member of an object, with its name. */
 void text_json(FILE *to, const char *text);
 void text_json_named(FILE *to, const char *name, const char *text);
+void text_json_spread(FILE *to, const struct spread *spread);
+void text_json_machine(FILE *to, const struct machine *machine);
 /* `peers`: they were asked for. */
 const char *text_verdict(enum verdict_state state, bool peers);
 

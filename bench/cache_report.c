@@ -8,13 +8,6 @@
 #define CELL_WIDTH 16
 #define EXCHANGE_WIDTH 22
 
-/* What half of the rounds differ from the median, at most: percent. */
-static double deviation(const struct spread *spread)
-{
-    double below = spread->median - spread->low, above = spread->high - spread->median;
-    return spread->median > 0 ? (below > above ? below : above) / spread->median * 100 : 0;
-}
-
 static int decimals(double value)
 {
     return value < 9.995 ? 2 : value < 999.5 ? 1 : 0;
@@ -74,7 +67,7 @@ static void print_row(FILE *to, const struct cache_results *results, const struc
         char text[48] = "-";
         if (value.median > 0)
             snprintf(text, sizeof text, "%.*f+-%.0f%% %.*f", decimals(value.median), value.median,
-                     deviation(&value), decimals(ratio.median), ratio.median);
+                     text_deviation(&value), decimals(ratio.median), ratio.median);
         fprintf(to, " %*s", CELL_WIDTH - 1, text);
     }
     fputc('\n', to);
@@ -158,7 +151,6 @@ static void print_summary(FILE *to, const struct cache_results *results)
 void cache_report(FILE *to, const struct cache_results *results)
 {
     const struct cache_options *options = results->options;
-    const struct noise *noise = &results->noise;
     char line[400];
 
     text_machine(line, results->machine);
@@ -172,12 +164,7 @@ void cache_report(FILE *to, const struct cache_results *results)
     fputs("  cells     the median, how far off half of the rounds are at most, and the ratio to weir's,\n"
           "            round against round\n",
           to);
-    if (noise->others >= 0)
-        fprintf(
-            to,
-            "  noise     CPU time used by other programs %.1f %%, by other guests of the host %.1f %%%s\n",
-            noise->others * 100, noise->stolen * 100,
-            noise->others + noise->stolen > 0.03 ? ": too much" : "");
+    text_noise(to, &results->noise);
     for (unsigned i = 0; i < CACHE_TABLES; i++)
         if (results->table[i].cells != NULL)
             print_table(to, results, &results->table[i]);
@@ -205,7 +192,7 @@ static void markdown_name(FILE *to, const struct cache_table *table, unsigned ro
 
 static void markdown_cell(FILE *to, const struct spread *value, double ratio)
 {
-    fprintf(to, " %.*f ±%.0f %% (%.*f) |", decimals(value->median), value->median, deviation(value),
+    fprintf(to, " %.*f ±%.0f %% (%.*f) |", decimals(value->median), value->median, text_deviation(value),
             decimals(ratio), ratio);
 }
 
@@ -303,12 +290,6 @@ void cache_markdown(FILE *to, const struct cache_results *results)
 
 /* --- JSON --- */
 
-static void json_spread(FILE *to, const struct spread *spread)
-{
-    fprintf(to, "\"median\": %.4f, \"min\": %.4f, \"low\": %.4f, \"high\": %.4f, \"max\": %.4f",
-            spread->median, spread->min, spread->low, spread->high, spread->max);
-}
-
 static void json_cells(FILE *to, const struct cache_results *results, const struct cache_result *result,
                        unsigned row)
 {
@@ -323,7 +304,7 @@ static void json_cells(FILE *to, const struct cache_results *results, const stru
         first = false;
         text_json_named(to, "id", table->heading[column]);
         fputs(", ", to);
-        json_spread(to, &value);
+        text_json_spread(to, &value);
         fprintf(to, ", \"ratio\": %.4f, \"peak_bytes\": %zu",
                 cache_ratio(results, result, row, column).median, cache_peak(results, result, row, column));
         if (row == ROW_WEIR && table->shows_exchanges) {
@@ -332,7 +313,7 @@ static void json_cells(FILE *to, const struct cache_results *results, const stru
             fputs(",\n            \"per_million\": {", to);
             for (unsigned i = 0; i < CACHE_EXCHANGES; i++) {
                 fprintf(to, "%s\"%s\": {", i == 0 ? "" : ",\n              ", cache_exchange_ids[i]);
-                json_spread(to, &count[i]);
+                text_json_spread(to, &count[i]);
                 fputc('}', to);
             }
             fputc('}', to);
@@ -368,21 +349,6 @@ static void json_table(FILE *to, const struct cache_results *results, const stru
     fputs("\n      ]\n    }", to);
 }
 
-static void json_machine(FILE *to, const struct machine *machine)
-{
-    fputs("  \"machine\": {", to);
-    text_json_named(to, "model", machine->model);
-    fprintf(to, ", \"cpus\": %u, \"virtual\": %s, ", machine->cpus, machine->guest ? "true" : "false");
-    text_json_named(to, "kernel", machine->kernel);
-    fputs(", ", to);
-    text_json_named(to, "libc", machine->libc);
-    fputs(", ", to);
-    text_json_named(to, "compiler", machine->compiler);
-    fputs(", ", to);
-    text_json_named(to, "percpu", machine->percpu_reason);
-    fputs("},\n", to);
-}
-
 void cache_json(FILE *to, const struct cache_results *results)
 {
     const struct cache_options *options = results->options;
@@ -392,7 +358,7 @@ void cache_json(FILE *to, const struct cache_results *results)
     fputs("{\n  ", to);
     text_json_named(to, "weir", BENCH_VERSION);
     fputs(",\n", to);
-    json_machine(to, results->machine);
+    text_json_machine(to, results->machine);
     fprintf(to, "  \"rounds\": %u, \"milliseconds\": %u, \"object_bytes\": %u, \"seconds\": %.1f,\n",
             options->rounds, options->milliseconds, options->object_bytes, results->seconds);
     fprintf(to, "  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  \"tables\": [\n",
@@ -413,7 +379,7 @@ void cache_json(FILE *to, const struct cache_results *results)
         text_json_named(to, "target", goals[i].target);
         if (goals[i].state != NOT_RUN) {
             fputs(", ", to);
-            json_spread(to, &goals[i].value);
+            text_json_spread(to, &goals[i].value);
             fprintf(to, ", \"met\": %s", goals[i].state == MET ? "true" : "false");
         }
         fprintf(to, "}%s\n", i + 1 < n ? "," : "");

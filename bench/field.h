@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "allocators.h"
 #include "bench.h"
 
 #define FIELD_THREADS_MAX 64
@@ -95,8 +96,6 @@ extern const struct field_contender field_weir[6], field_urcu[3], field_plain[3]
 
 /* field_cell.c: answers requests until there are no more. False if something failed. */
 bool field_serve(const struct field_contender *contender, const struct field_setting *setting);
-/* Is malloc that of `library`, a part of its file's name? If not, says so on standard error. */
-bool field_malloc_is(const char *library);
 
 /* A program's arguments after its name: the contender's id, the library that malloc has to come from, and the
  * setting. */
@@ -131,12 +130,10 @@ enum field_row {
     FIELD_ROWS
 };
 
-enum field_allocator { FIELD_GLIBC, FIELD_MIMALLOC, FIELD_JEMALLOC, FIELD_TCMALLOC, FIELD_ALLOCATORS };
-
 struct field_player {
     struct child child;
     enum field_row row;
-    enum field_allocator allocator;
+    enum allocator allocator;
     const char *library; /* what malloc has to come from */
     struct field_setting setting;
     FILE *errors;      /* what it says when it cannot run; NULL: it was never started */
@@ -159,11 +156,10 @@ static inline bool field_row_defers(enum field_row row)
 {
     return row < ROW_FREE || row == ROW_PAGES;
 }
-const char *field_allocator_name(enum field_allocator allocator);
 /* The name to preload it by ("": none is needed), or NULL if it is not installed; `tried`: the names. */
-const char *field_allocator_library(enum field_allocator allocator, char tried[200]);
+const char *field_allocator_library(enum allocator allocator, char tried[200]);
 
-void field_player_start(struct field_player *player, enum field_row row, enum field_allocator allocator,
+void field_player_start(struct field_player *player, enum field_row row, enum allocator allocator,
                         const char *library, const struct field_setting *setting);
 /* False: no answer; the player's failure says why. */
 bool field_player_turn(struct field_player *player, enum field_request request, void *answer, size_t bytes,
@@ -180,7 +176,7 @@ struct field_options {
 
 /* An allocator, and a number of threads. */
 struct field_table {
-    enum field_allocator allocator;
+    enum allocator allocator;
     unsigned threads;
     size_t depth, page_depth;      /* the floors', of each thread */
     char missing[FIELD_ROWS][160]; /* why the contender is not here */
@@ -192,9 +188,8 @@ struct field_results {
     const struct field_options *options;
     const struct machine *machine;
     unsigned tables;
-    struct field_table table[2 * FIELD_ALLOCATORS];
-    char absent[FIELD_ALLOCATORS]
-               [240]; /* why the allocator is not here; empty: it is, or was not asked for */
+    struct field_table table[2 * ALLOCATORS];
+    char absent[ALLOCATORS][240]; /* why the allocator is not here; empty: it is, or was not asked for */
     double seconds;
     struct noise noise;
 };
@@ -230,6 +225,6 @@ void field_report(FILE *to, const struct field_results *results);
 void field_markdown(FILE *to, const struct field_results *results);
 void field_json(FILE *to, const struct field_results *results);
 /* For field.gp: what was sampled with one allocator. */
-void field_data(FILE *to, const struct field_results *results, enum field_allocator allocator);
+void field_data(FILE *to, const struct field_results *results, enum allocator allocator);
 
 #endif /* BENCH_FIELD_H */

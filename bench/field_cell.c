@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* field_cell.c - a contender's process: its workers, its readers, its rounds, and who looks on. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -73,18 +72,6 @@ static uint64_t handed_so_far(void)
     for (unsigned i = 0; i < field_setting.threads; i++)
         sum += weir_load_relaxed(&all.worker[i].handed); /* relaxed: see field_loop() */
     return sum;
-}
-
-bool field_malloc_is(const char *library)
-{
-    Dl_info info;
-    const void *function = dlsym(RTLD_DEFAULT, "malloc");
-    bool found = function != NULL && dladdr(function, &info) != 0;
-    if (found && strstr(info.dli_fname, library) != NULL)
-        return true;
-    fprintf(stderr, "malloc is not that of %s but of %s\n", library,
-            found ? info.dli_fname : "something else");
-    return false;
 }
 
 /* --- readers --- */

@@ -138,7 +138,7 @@ int main(int argc, char **argv)
         .work = work,
         .finish = finish,
     };
-    if (argc <= FIELD_ARGUMENTS || !field_malloc_is(argv[2]) || !start(argv[0]))
+    if (argc <= FIELD_ARGUMENTS || !allocator_is_in_use(argv[2]) || !start(argv[0]))
         return 1;
     const struct field_setting setting = field_setting_of(argv + 3);
     return field_serve(&contender, &setting) ? 0 : 1;

@@ -12,7 +12,7 @@
 
 static struct field_options options = {.object_bytes = 64, .readers = 1, .out = "bench/out"};
 static struct field_results results;
-static const char *libraries[FIELD_ALLOCATORS]; /* NULL: not asked for, or not there */
+static const char *libraries[ALLOCATORS]; /* NULL: not asked for, or not there */
 
 /* --- options; bench/field.txt is what people read --- */
 
@@ -47,14 +47,14 @@ static void parse(int argc, char **argv)
 }
 
 /* Says why an allocator cannot be there; if it was asked for by its name, that is the end. */
-static void need_allocator(enum field_allocator allocator, bool by_name)
+static void need_allocator(enum allocator allocator, bool by_name)
 {
     char tried[200];
-    const char *name = field_allocator_name(allocator);
+    const char *name = allocator_name(allocator);
     libraries[allocator] = field_allocator_library(allocator, tried);
     if (libraries[allocator] != NULL)
         return;
-    if (allocator == FIELD_GLIBC)
+    if (allocator == ALLOCATOR_GLIBC)
         snprintf(results.absent[allocator], sizeof results.absent[allocator],
                  "malloc is not the C library's");
     else
@@ -62,7 +62,7 @@ static void need_allocator(enum field_allocator allocator, bool by_name)
     if (!by_name)
         return;
     fprintf(stderr, PROGRAM ": --allocator: \"%s\" is %s%s\n", name, results.absent[allocator],
-            allocator == FIELD_GLIBC || options.peers ? "" : " (--peers installs it)");
+            allocator == ALLOCATOR_GLIBC || options.peers ? "" : " (--peers installs it)");
     exit(2);
 }
 
@@ -77,22 +77,21 @@ static void choose_allocators(void)
 {
     for (const char *at = options.allocators; at != NULL;
          at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL) {
-        enum field_allocator allocator = FIELD_GLIBC;
+        enum allocator allocator = ALLOCATOR_GLIBC;
         size_t length = strcspn(at, ",");
-        for (; allocator < FIELD_ALLOCATORS; allocator++) {
-            const char *name = field_allocator_name(allocator);
+        for (; allocator < ALLOCATORS; allocator++) {
+            const char *name = allocator_name(allocator);
             if (strlen(name) == length && strncmp(name, at, length) == 0)
                 break;
         }
-        if (allocator == FIELD_ALLOCATORS)
+        if (allocator == ALLOCATORS)
             refuse_allocator(at, length);
         need_allocator(allocator, true);
     }
     if (options.allocators != NULL)
         return;
-    need_allocator(FIELD_GLIBC, true);
-    for (enum field_allocator allocator = FIELD_MIMALLOC; options.peers && allocator < FIELD_ALLOCATORS;
-         allocator++)
+    need_allocator(ALLOCATOR_GLIBC, true);
+    for (enum allocator allocator = ALLOCATOR_MIMALLOC; options.peers && allocator < ALLOCATORS; allocator++)
         need_allocator(allocator, false);
 }
 
@@ -110,7 +109,7 @@ static void show(void *arg)
 {
     const struct progress *progress = arg;
     char text[128];
-    snprintf(text, sizeof text, "%s, %u thread%s, %s", field_allocator_name(progress->table->allocator),
+    snprintf(text, sizeof text, "%s, %u thread%s, %s", allocator_name(progress->table->allocator),
              progress->table->threads, progress->table->threads == 1 ? "" : "s", progress->what);
     progress_show(text, progress->fraction);
 }
@@ -120,7 +119,7 @@ static bool give_up(struct field_table *table, enum field_row row, const char *f
 {
     snprintf(table->missing[row], sizeof table->missing[row], "not run: %.140s", failure);
     if (!optional)
-        fprintf(stderr, PROGRAM ": %s, threads: %u, %s: %s\n", field_allocator_name(table->allocator),
+        fprintf(stderr, PROGRAM ": %s, threads: %u, %s: %s\n", allocator_name(table->allocator),
                 table->threads, field_row_name(row), failure);
     return !optional;
 }
@@ -254,7 +253,7 @@ static void add_tables(const struct machine *machine)
     if (many > FIELD_THREADS_MAX)
         many = FIELD_THREADS_MAX;
     options.threads = many;
-    for (enum field_allocator allocator = FIELD_GLIBC; allocator < FIELD_ALLOCATORS; allocator++) {
+    for (enum allocator allocator = ALLOCATOR_GLIBC; allocator < ALLOCATORS; allocator++) {
         if (libraries[allocator] == NULL)
             continue;
         results.table[results.tables++] = (struct field_table){.allocator = allocator, .threads = 1};
@@ -265,11 +264,11 @@ static void add_tables(const struct machine *machine)
 
 static void write_data(void)
 {
-    for (enum field_allocator allocator = FIELD_GLIBC; allocator < FIELD_ALLOCATORS; allocator++) {
+    for (enum allocator allocator = ALLOCATOR_GLIBC; allocator < ALLOCATORS; allocator++) {
         char name[40];
         if (libraries[allocator] == NULL)
             continue;
-        snprintf(name, sizeof name, "field-%s.dat", field_allocator_name(allocator));
+        snprintf(name, sizeof name, "field-%s.dat", allocator_name(allocator));
         FILE *data = open_output(name);
         field_data(data, &results, allocator);
         fclose(data);

@@ -38,7 +38,7 @@ static const struct field_contender *find(const char *id)
 
 int main(int argc, char **argv)
 {
-    if (argc > FIELD_ARGUMENTS && !field_malloc_is(argv[2]))
+    if (argc > FIELD_ARGUMENTS && !allocator_is_in_use(argv[2]))
         return 1;
     if (argc > FIELD_ARGUMENTS && strcmp(argv[1], "malloc") == 0) {
         child_request();

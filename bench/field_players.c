@@ -30,20 +30,6 @@ static const struct {
 };
 _Static_assert(QUIESCENT_EVERY == 64, "the name of ck_epoch's row");
 
-static const struct {
-    const char *name, *library[6]; /* as LD_PRELOAD has it; "": nothing has to be loaded */
-} allocators[FIELD_ALLOCATORS] = {
-    [FIELD_GLIBC] = {"glibc", {""}},
-    [FIELD_MIMALLOC] = {"mimalloc",
-                        {"libmimalloc.so.2", "libmimalloc.so.3", "libmimalloc.so.2.0", "libmimalloc.so",
-                         "/usr/local/lib/libmimalloc.so"}},
-    [FIELD_JEMALLOC] = {"jemalloc",
-                        {"libjemalloc.so.2", "libjemalloc.so", "/usr/local/lib/libjemalloc.so.2"}},
-    [FIELD_TCMALLOC] = {"tcmalloc",
-                        {"libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libtcmalloc_minimal.so",
-                         "/usr/local/lib/libtcmalloc_minimal.so.4"}},
-};
-
 const char *field_row_id(enum field_row row)
 {
     return rows[row].id;
@@ -59,20 +45,11 @@ bool field_row_is_peer(enum field_row row)
     return rows[row].peer;
 }
 
-const char *field_allocator_name(enum field_allocator allocator)
-{
-    return allocators[allocator].name;
-}
-
 /* In the child: becomes the program, with the allocator. */
 static void become(const char *program, const char *id, const char *library,
                    const struct field_setting *setting)
 {
     char text[6][24];
-    if (library[0] != '\0')
-        setenv("LD_PRELOAD", library, 1);
-    else
-        unsetenv("LD_PRELOAD");
     snprintf(text[0], sizeof text[0], "%u", setting->threads);
     snprintf(text[1], sizeof text[1], "%u", setting->readers);
     snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)setting->loops);
@@ -81,7 +58,7 @@ static void become(const char *program, const char *id, const char *library,
     snprintf(text[5], sizeof text[5], "%zu", setting->depth);
     char *argv[] = {(char *)program,
                     (char *)id,
-                    (char *)(library[0] != '\0' ? library : "libc.so"),
+                    (char *)allocator_preload(library),
                     text[0],
                     text[1],
                     text[2],
@@ -122,10 +99,10 @@ static bool is_installed(const char *library)
     return found;
 }
 
-const char *field_allocator_library(enum field_allocator allocator, char tried[200])
+const char *field_allocator_library(enum allocator allocator, char tried[200])
 {
     tried[0] = '\0';
-    for (const char *const *library = allocators[allocator].library; *library != NULL; library++) {
+    for (const char *const *library = allocator_libraries(allocator); *library != NULL; library++) {
         if (is_installed(*library))
             return *library;
         size_t length = strlen(tried);
@@ -136,7 +113,7 @@ const char *field_allocator_library(enum field_allocator allocator, char tried[2
 
 /* --- contenders --- */
 
-void field_player_start(struct field_player *player, enum field_row row, enum field_allocator allocator,
+void field_player_start(struct field_player *player, enum field_row row, enum allocator allocator,
                         const char *library, const struct field_setting *setting)
 {
     *player = (struct field_player){.child = {-1, -1, -1},

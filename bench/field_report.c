@@ -7,13 +7,6 @@
 
 #define NAME_WIDTH 36
 
-/* What half of the rounds differ from the median, at most: percent. */
-static double deviation(const struct spread *spread)
-{
-    double below = spread->median - spread->low, above = spread->high - spread->median;
-    return spread->median > 0 ? (below > above ? below : above) / spread->median * 100 : 0;
-}
-
 static int decimals(double value)
 {
     return value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
@@ -46,7 +39,7 @@ static void fill(struct cells *cells, const struct field_results *results, const
     *cells = (struct cells){.to_floor = "-", .periods = "-"};
     snprintf(cells->hand_over, sizeof cells->hand_over, "%.*f", decimals(hand_over.median), hand_over.median);
     snprintf(cells->barrier, sizeof cells->barrier, "%.*f", decimals(barrier.median), barrier.median);
-    snprintf(cells->deviation, sizeof cells->deviation, "%.0f", deviation(&barrier));
+    snprintf(cells->deviation, sizeof cells->deviation, "%.0f", text_deviation(&barrier));
     if (to_floor.median > 0)
         snprintf(cells->to_floor, sizeof cells->to_floor, "%.*f", decimals(to_floor.median), to_floor.median);
     if (field_periods_known(table, row))
@@ -58,7 +51,7 @@ static void fill(struct cells *cells, const struct field_results *results, const
 
 static void title_of(char text[80], const struct field_table *table)
 {
-    snprintf(text, 80, "%s, %u thread%s", field_allocator_name(table->allocator), table->threads,
+    snprintf(text, 80, "%s, %u thread%s", allocator_name(table->allocator), table->threads,
              table->threads == 1 ? "" : "s");
 }
 
@@ -145,7 +138,6 @@ static void print_notes(FILE *to)
 void field_report(FILE *to, const struct field_results *results)
 {
     const struct field_options *options = results->options;
-    const struct noise *noise = &results->noise;
     char line[400];
 
     text_machine(line, results->machine);
@@ -158,15 +150,10 @@ void field_report(FILE *to, const struct field_results *results)
             options->loops, options->loops == 1 ? "" : "s", options->objects, options->object_bytes,
             options->readers, options->readers == 1 ? "" : "s", (unsigned)FIELD_BLOCK, field_page_block(),
             options->rounds, options->rounds == 1 ? "" : "s", results->seconds);
-    if (noise->others >= 0)
-        fprintf(
-            to,
-            "  noise     CPU time used by other programs %.1f %%, by other guests of the host %.1f %%%s\n",
-            noise->others * 100, noise->stolen * 100,
-            noise->others + noise->stolen > 0.03 ? ": too much" : "");
-    for (enum field_allocator allocator = FIELD_GLIBC; allocator < FIELD_ALLOCATORS; allocator++)
+    text_noise(to, &results->noise);
+    for (enum allocator allocator = ALLOCATOR_GLIBC; allocator < ALLOCATORS; allocator++)
         if (results->absent[allocator][0] != '\0')
-            fprintf(to, "  %-9s %.86s\n", field_allocator_name(allocator), results->absent[allocator]);
+            fprintf(to, "  %-9s %.86s\n", allocator_name(allocator), results->absent[allocator]);
     for (unsigned i = 0; i < results->tables; i++)
         print_table(to, results, &results->table[i]);
     print_notes(to);
@@ -235,16 +222,10 @@ void field_markdown(FILE *to, const struct field_results *results)
 
 /* --- JSON --- */
 
-static void json_spread(FILE *to, const struct spread *spread)
-{
-    fprintf(to, "\"median\": %.4f, \"min\": %.4f, \"low\": %.4f, \"high\": %.4f, \"max\": %.4f",
-            spread->median, spread->min, spread->low, spread->high, spread->max);
-}
-
 static void json_figure(FILE *to, const char *name, const struct spread *spread)
 {
     fprintf(to, ",\n       \"%s\": {", name);
-    json_spread(to, spread);
+    text_json_spread(to, spread);
     fputc('}', to);
 }
 
@@ -272,21 +253,6 @@ static void json_row(FILE *to, const struct field_results *results, const struct
             field_peak(results, table, row), table->sampled[row].mean, table->sampled[row].peak);
 }
 
-static void json_machine(FILE *to, const struct machine *machine)
-{
-    fputs("  \"machine\": {", to);
-    text_json_named(to, "model", machine->model);
-    fprintf(to, ", \"cpus\": %u, \"virtual\": %s, ", machine->cpus, machine->guest ? "true" : "false");
-    text_json_named(to, "kernel", machine->kernel);
-    fputs(", ", to);
-    text_json_named(to, "libc", machine->libc);
-    fputs(", ", to);
-    text_json_named(to, "compiler", machine->compiler);
-    fputs(", ", to);
-    text_json_named(to, "percpu", machine->percpu_reason);
-    fputs("},\n", to);
-}
-
 static void json_goals(FILE *to, const struct field_results *results)
 {
     struct field_goal goals[FIELD_GOALS_MAX];
@@ -298,7 +264,7 @@ static void json_goals(FILE *to, const struct field_results *results)
         text_json_named(to, "target", goals[i].target);
         if (goals[i].state != NOT_RUN) {
             fputs(", ", to);
-            json_spread(to, &goals[i].value);
+            text_json_spread(to, &goals[i].value);
             if (goals[i].state != BESIDE)
                 fprintf(to, ", \"met\": %s", goals[i].state == MET ? "true" : "false");
         }
@@ -313,7 +279,7 @@ void field_json(FILE *to, const struct field_results *results)
     fputs("{\n  ", to);
     text_json_named(to, "weir", BENCH_VERSION);
     fputs(",\n", to);
-    json_machine(to, results->machine);
+    text_json_machine(to, results->machine);
     fprintf(to,
             "  \"loops\": %u, \"objects\": %u, \"object_bytes\": %u, \"readers\": %u, \"rounds\": %u, "
             "\"seconds\": %.1f,\n",
@@ -324,7 +290,7 @@ void field_json(FILE *to, const struct field_results *results)
     for (unsigned i = 0; i < results->tables; i++) {
         const struct field_table *table = &results->table[i];
         fputs("    {", to);
-        text_json_named(to, "allocator", field_allocator_name(table->allocator));
+        text_json_named(to, "allocator", allocator_name(table->allocator));
         fprintf(to, ", \"threads\": %u, \"floor_depth\": %zu, \"page_floor_depth\": %zu, \"rows\": [\n",
                 table->threads, table->depth, table->page_depth);
         for (unsigned row = 0; row < FIELD_ROWS; row++) {
@@ -352,7 +318,7 @@ static void data_block(FILE *to, const struct field_table *table, unsigned row)
     fprintf(to, "%.4f 0\n\n\n", sampled->barrier_over);
 }
 
-void field_data(FILE *to, const struct field_results *results, enum field_allocator allocator)
+void field_data(FILE *to, const struct field_results *results, enum allocator allocator)
 {
     fputs("# SPDX-License-Identifier: MIT\n"
           "# Two blocks per contender and number of threads: its name, a title, threads, milliseconds until "

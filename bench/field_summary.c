@@ -67,7 +67,7 @@ size_t field_peak(const struct field_results *results, const struct field_table 
 
 /* --- targets --- */
 
-static const struct field_table *find(const struct field_results *results, enum field_allocator allocator,
+static const struct field_table *find(const struct field_results *results, enum allocator allocator,
                                       unsigned threads)
 {
     for (unsigned i = 0; i < results->tables; i++)
@@ -179,10 +179,10 @@ static void add(struct goals *goals, const struct field_table *table, figure_of 
     goal->state = target <= 0 ? BESIDE : met ? MET : NOT_MET;
 }
 
-static void add_for(struct goals *goals, enum field_allocator allocator, double floor, double call_rcu)
+static void add_for(struct goals *goals, enum allocator allocator, double floor, double call_rcu)
 {
     const struct field_table *table = find(goals->results, allocator, 1);
-    const char *name = field_allocator_name(allocator);
+    const char *name = allocator_name(allocator);
     char text[96];
     snprintf(text, sizeof text, "[1] %s: time to the floor's", name);
     add(goals, table, to_floor, true, floor, text);
@@ -199,20 +199,20 @@ static void add_for(struct goals *goals, enum field_allocator allocator, double 
 unsigned field_summary(struct field_goal goals_[FIELD_GOALS_MAX], const struct field_results *results)
 {
     struct goals goals = {results, goals_, 0};
-    const struct field_table *one = find(results, FIELD_GLIBC, 1);
+    const struct field_table *one = find(results, ALLOCATOR_GLIBC, 1);
     const unsigned threads = results->options->threads;
     char text[96];
 
-    add_for(&goals, FIELD_GLIBC, 1.3, 4);
-    add_for(&goals, FIELD_MIMALLOC, 1.6, 8);
+    add_for(&goals, ALLOCATOR_GLIBC, 1.3, 4);
+    add_for(&goals, ALLOCATOR_MIMALLOC, 1.6, 8);
     add(&goals, one, page, true, 5, "[5] pages: ns per object");
     add(&goals, one, call_rcu_to_page, false, 15, "[5] glibc: call_rcu's time to a page's");
     /* At least 1.8 with two. */
     snprintf(text, sizeof text, "[6] glibc: throughput of %u threads to one's", threads);
     if (threads != 1)
-        add(&goals, find(results, FIELD_GLIBC, threads), throughput, false, 0.9 * threads, text);
+        add(&goals, find(results, ALLOCATOR_GLIBC, threads), throughput, false, 0.9 * threads, text);
     snprintf(text, sizeof text, "    glibc: likewise, malloc + free at once");
     if (threads != 1)
-        add(&goals, find(results, FIELD_GLIBC, threads), plain_throughput, false, 0, text);
+        add(&goals, find(results, ALLOCATOR_GLIBC, threads), plain_throughput, false, 0, text);
     return goals.n;
 }

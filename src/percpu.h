@@ -36,7 +36,7 @@ int weir__restart_register(void);
 /* The CPU number in the calling thread's struct rseq; -1 or -2 if the kernel does not know it. */
 static inline int32_t weir__rseq_cpu(void)
 {
-    int32_t *cpu = (int32_t *)(void *)(weir__thread_pointer() + weir__rseq_offset + 4);
+    int32_t *cpu = (int32_t *)(void *)(weir__thread_pointer() + weir__rseq_area.offset + 4);
     return weir_load_relaxed(cpu); /* relaxed: written by the kernel on this CPU */
 }
 

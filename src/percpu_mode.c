@@ -135,7 +135,7 @@ struct area {
 } WEIR_ALIGNED(32);
 static __thread struct area area __attribute__((tls_model("initial-exec"))) = {.cpu_id = NOT_YET};
 
-ptrdiff_t weir__rseq_offset;
+struct weir__rseq_area weir__rseq_area;
 
 /* Threads are registered by weir. Written once, by choose(). */
 static bool by_weir;
@@ -225,11 +225,11 @@ static const char *find_area(void)
 {
 #if GLIBC_RSEQ
     if (__rseq_size != 0) {
-        weir__rseq_offset = __rseq_offset;
+        weir__rseq_area.offset = __rseq_offset;
         return NULL;
     }
 #endif
-    weir__rseq_offset = offset_of_area();
+    weir__rseq_area.offset = offset_of_area();
     if (prepare_for_exit() != 0)
         return "lock: no key left for thread-specific data";
     if (rseq(0) != 0)
@@ -248,7 +248,7 @@ static void do_without(void)
     if (by_weir)
         unregister(NULL);
     by_weir = false;
-    weir__rseq_offset = offset_of_area();
+    weir__rseq_area.offset = offset_of_area();
 }
 
 /* --- the self-test --- */
@@ -287,11 +287,12 @@ static uint32_t in_sequence, leave;
 static bool restarted_in_sequence(void)
 {
     uint64_t magazine, scratch;
-    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "scratch", WEIR__RSEQ_SIT, "%l[restarted]")
-                              : [magazine] "=&r"(magazine), [scratch] "=&r"(scratch)
-                              : [rseq] "r"(weir__rseq_offset), [inside] "r"(&in_sequence), [leave] "r"(&leave)
-                              : "memory", "cc"
-                              : restarted);
+    __asm__ __volatile__ goto(
+        WEIR__SEQUENCE("magazine", "scratch", WEIR__RSEQ_SIT, "%l[restarted]")
+        : [magazine] "=&r"(magazine), [scratch] "=&r"(scratch)
+        : [rseq] "r"(weir__rseq_area.offset), [inside] "r"(&in_sequence), [leave] "r"(&leave)
+        : "memory", "cc"
+        : restarted);
     __asm__ __volatile__("");
     return false;
 restarted:

@@ -138,7 +138,7 @@ static inline bool fixture_unregister_rseq(int32_t cpu_id)
 {
     enum { UNREGISTER = 1 };
     weir_percpu_init();
-    char *area = weir__thread_pointer() + weir__rseq_offset;
+    char *area = weir__thread_pointer() + weir__rseq_area.offset;
     int32_t before;
     memcpy(&before, area + 4, sizeof before);
     bool done = before < 0; /* in WEIR_PERCPU_LOCK it never was */

@@ -289,7 +289,7 @@ static void start(void)
     cr_assert_eq(weir_percpu_init(), 0);
     widest = weir__percpu.wide;
     weir__percpu = (struct weir__percpu){WEIR_PERCPU_RSEQ, CPUS, CPUS, widest};
-    weir__rseq_offset = (char *)&area - weir__thread_pointer();
+    weir__rseq_area.offset = (char *)&area - weir__thread_pointer();
     slots = weir_percpu_alloc();
     cr_assert_not_null(slots);
 }

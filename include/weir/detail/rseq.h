@@ -3,7 +3,7 @@
  * weir/detail/rseq.h - private: the restartable sequences behind weir/percpu.h.
  *
  * How one works. The thread's struct rseq, which the kernel knows, lies at a fixed offset,
- * weir__rseq_offset, from the thread pointer. A sequence first stores the address of a descriptor {start,
+ * weir__rseq_area, from the thread pointer. A sequence first stores the address of a descriptor {start,
  * length, abort handler} there. From then on, whenever the kernel takes the thread off its CPU or delivers a
  * signal while the program counter is within [start, start + length), it continues at the abort handler, and
  * that jumps back to the beginning. So the instructions of the sequence see one CPU, with nobody else on it,
@@ -50,7 +50,13 @@ struct weir_percpu_slot; /* begins with its struct weir_magazine * */
  * slot's `magazine` stays weir_percpu_none, too.
  */
 WEIR_BEGIN_C_NAMES
-WEIR_API extern ptrdiff_t weir__rseq_offset;
+/* Not at the beginning of a line, and so never of a page: on some CPUs a load waits for a store before it that
+ * goes to the same place of another page, and that page has to be looked up first. Where pages begin is where
+ * programs write to them, and every alloc and free begins with this load. */
+struct weir__rseq_area {
+    ptrdiff_t unused, offset;
+} WEIR_ALIGNED(64);
+WEIR_API extern struct weir__rseq_area weir__rseq_area;
 WEIR_END_C_NAMES
 
 /*
@@ -78,7 +84,7 @@ WEIR_END_C_NAMES
 static inline ptrdiff_t weir__rseq_at(struct weir_percpu_slot *slots)
 {
     ptrdiff_t at;
-    __asm__(WEIR__RSEQ_LOAD : [at] "=r"(at) : [variable] "r"(&weir__rseq_offset), "r"(slots));
+    __asm__(WEIR__RSEQ_LOAD : [at] "=r"(at) : [variable] "r"(&weir__rseq_area.offset), "r"(slots));
     return at;
 }
 
