@@ -380,6 +380,32 @@ Test(frames, run_finds_the_only_gap_wherever_it_is)
     weir__frames_destroy(&frames);
 }
 
+Test(frames, run_is_aligned_though_one_that_is_not_would_be_nearer)
+{
+    start(1, 4096);
+    cr_assert_eq(take(AREA, got), (size_t)AREA);
+    for (size_t n = 2; n <= AREA / 4; n++) {
+        size_t align = (size_t)1 << (63 - __builtin_clzll(n));
+        char *gap = frames.base + align * 4096;
+        give_run(gap, n + 1);
+        cr_assert_eq(take_run(n), gap, "%zu frames", n);
+        cr_assert_eq(take(1, got), 1u);
+    }
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, run_of_no_power_of_two_takes_any_place_if_it_must)
+{
+    start(1, 4096);
+    cr_assert_eq(take(AREA, got), (size_t)AREA);
+    for (size_t n = 3; n <= AREA / 2; n += 2) {
+        char *gap = frames.base + 4096;
+        give_run(gap, n);
+        cr_assert_eq(take_run(n), gap, "%zu frames", n);
+    }
+    weir__frames_destroy(&frames);
+}
+
 Test(frames, what_a_run_could_not_have_is_left_as_it_was)
 {
     start(2, 4096);
