@@ -574,12 +574,15 @@ Test(pressure, poll_tells_an_event_from_the_end_of_the_file_and_from_being_told_
     cr_assert_eq(machine.wait(ends[1], stop), WEIR__PRESSURE_STOP);
 }
 
-Test(pressure, urgent_data_whose_connection_broke_is_the_end)
+/* As a control group's file does when the group is removed: an event and an error at once. */
+Test(pressure, an_event_with_an_error_is_the_end)
 {
     int ends[2], stop = eventfd(0, EFD_CLOEXEC);
     struct linger at_once = {1, 0};
     use_fake();
     connect_tcp(ends);
+    cr_assert_eq(send(ends[1], "!", 1, MSG_OOB), 1);
+    cr_assert_eq(machine.wait(ends[0], stop), WEIR__PRESSURE_EVENT);
     setsockopt(ends[1], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(ends[1]); /* a reset: an error */
     cr_assert_eq(machine.wait(ends[0], stop), WEIR__PRESSURE_GONE);
