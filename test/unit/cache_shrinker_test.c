@@ -308,6 +308,45 @@ Test(cache_shrinker, destroy_waits_for_the_scan_that_is_under_way)
     gate_destroy(&gate);
 }
 
+enum { COMING = 3, TURNS = 60 };
+
+static uint32_t still_coming;
+
+static void *come_and_go(void *unused)
+{
+    struct weir_cache_config config = shrinkable(BYTES);
+    (void)unused;
+    for (unsigned i = 0; i < TURNS; i++) {
+        struct weir_cache *mine;
+        void *objects[NR / COMING];
+        cr_assert_eq(weir_cache_create(&mine, &config), 0);
+        for (unsigned j = 0; j < 10; j++)
+            weir_cache_free_bulk(mine, weir_cache_alloc_bulk(mine, NR / COMING, objects), objects);
+        weir_shrink((size_t)i * BYTES);
+        cr_assert_eq(weir_cache_destroy(mine), 0);
+    }
+    weir_fetch_sub_release(&still_coming, 1u);
+    return NULL;
+}
+
+Test(cache_shrinker, caches_come_and_go_while_others_shrink, .timeout = 60)
+{
+    pthread_t threads[COMING];
+    prepare(true);
+    still_coming = COMING;
+    for (unsigned i = 0; i < COMING; i++)
+        threads[i] = fixture_thread(come_and_go, NULL);
+    while (weir_load_acquire(&still_coming) != 0)
+        weir_shrink(weir_shrinkable() / 2);
+    for (unsigned i = 0; i < COMING; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(backend.taken, backend.given);
+    cr_assert_eq(backend_lent(&backend), 0u);
+    cr_assert_eq(weir_shrinkable(), 0u);
+    backend_destroy(&backend);
+    gate_destroy(&gate);
+}
+
 /* --- fork(). The children start no threads. --- */
 
 /* Runs `body` in a child; its exit status has to be 0. One that hangs is killed by its alarm. */
