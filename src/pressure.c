@@ -64,7 +64,7 @@ static int open_trigger(const char *path)
     return error;
 }
 
-/* False: there are none. */
+/* One of them has something to say; false: none within so long, or it cannot be waited for. */
 static bool await(struct pollfd files[], nfds_t n, int milliseconds)
 {
     int ready;
@@ -116,12 +116,12 @@ static void give_back(size_t bytes)
     size_t part = bytes == 0 ? weir_shrinkable() / PART : 0;
     if (bytes == 0)
         bytes = part > LEAST_BYTES ? part : LEAST_BYTES;
-    weir_fetch_add_relaxed(&total_given,
-                           (uint64_t)weir_shrink(bytes)); /* relaxed: the next one releases it */
+    uint64_t given = weir_shrink(bytes);
+    weir_fetch_add_relaxed(&total_given, given);        /* relaxed: the next one releases it */
     weir_fetch_add_release(&total_events, UINT64_C(1)); /* pairs with the acquire in weir_pressure_stats() */
 }
 
-/* It has said that it is: after that it touches nothing. */
+/* It ends by itself, and touches nothing after this: whoever joins it does not wait. */
 static void end(int error)
 {
     uint32_t running = RUNNING;
