@@ -53,7 +53,7 @@ const struct pages_table pages_tables[PAGES_TABLES] = {
         .title = "Churn over a working set: nanoseconds per page freed and another one allocated",
         .note =
             "Freed at random, one and then one allocated; or up to 512 and then as many. Into each that is\n"
-            "  allocated the first line and a random one are written.",
+            "allocated the first line and a random one are written.",
         .fresh = true,
         .base = PAGES_INLINED,
         .columns = 2,

@@ -42,12 +42,13 @@ struct weir__cache_counts {
 
 /* What one CPU has. */
 struct weir__cache_cpu {
-    struct weir_percpu_slot loaded;
     struct weir_magazine *spare; /* NULL: none. Belongs to whoever exchanges it out */
     uint64_t exchanges;          /* refills and flushes at the last decay */
-    uint32_t domain;             /* whose depot it uses */
-    uint32_t swapped;            /* loaded and spare, by which kind of operation last; 0: neither */
-    uint32_t patience;           /* swaps to go until levelling may be tried again */
+    /* Not first, for some CPU's would lie where a page begins: see weir/detail/rseq.h. */
+    struct weir_percpu_slot loaded;
+    uint32_t domain;   /* whose depot it uses */
+    uint32_t swapped;  /* loaded and spare, by which kind of operation last; 0: neither */
+    uint32_t patience; /* swaps to go until levelling may be tried again */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
 

@@ -33,9 +33,10 @@
 #include "weir/percpu.h"
 
 struct weir__deferred_cpu {
+    struct weir_llist_head incoming; /* newest first; on their way into the queue */
+    uint64_t installed;              /* magazines that entered */
+    /* Not first, for some CPU's would lie where a page begins: see weir/detail/rseq.h. */
     struct weir_percpu_slot slot;
-    struct weir_llist_head incoming;   /* newest first; on their way into the queue */
-    uint64_t installed;                /* magazines that entered */
     uint32_t reaping;                  /* the flag; it guards the rest */
     struct weir_magazine *head, *tail; /* the queue */
     uint64_t reclaimed;                /* magazines that left */

@@ -319,10 +319,21 @@ void weir__page_free_rcu_slow(struct weir_page_cache *pages, void *page)
     weir_cache_free_rcu(pages->paths.cache, page);
 }
 
+/* Is any of the last `min` frames out? In a magazine a page would be anybody's. Relaxed: a guess. */
+static bool reserve_is_short(const struct weir_page_cache *pages)
+{
+    return weir_load_relaxed(&pages->frames.out) > pages->frames.limit;
+}
+
 void weir_page_free_nolock(struct weir_page_cache *pages, void *page)
 {
     if (pages->prepare != NULL)
         weir__prepare_free(pages->prepare, 1, &page, "weir_page_free_nolock");
+    if (reserve_is_short(pages) && weir__try_enter()) {
+        weir__frames_free(&pages->frames, 1, &page);
+        weir__leave();
+        return;
+    }
     if (weir_percpu_put(pages->paths.cache->paths.loaded, page))
         return;
     struct weir_llist_node *node = page;

@@ -166,6 +166,7 @@ static void in_child(void)
 
 static void init(void)
 {
+    weir_percpu_init(); /* the gate counts by CPU */
     weir__fork_init();
     pthread_atfork(NULL, NULL, in_child);
 }

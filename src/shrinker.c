@@ -36,6 +36,7 @@ static void in_child(void)
 
 static void init(void)
 {
+    weir_percpu_init(); /* the gate uses it; chosen here, and not by a fork() behind others' backs */
     weir__fork_init();
     pthread_atfork(NULL, NULL, in_child);
 }

@@ -152,9 +152,9 @@ WEIR_API int weir_page_cache_create(struct weir_page_cache **pages,
 
 /*
  * Waits for pages handed to weir_page_free_rcu(), then gives everything back to the system. 0; -EBUSY, and
- * the page cache goes on as before, if pages or extents are still out, those of weir_page_cache_block_source()
- * included: with `check`, standard error says which;
- * as weir_cache_destroy() in a child process that cannot use it. NULL is allowed.
+ * the page cache goes on as before, if pages or extents are still out, those of
+ * weir_page_cache_block_source() included: with `check`, standard error says which; as weir_cache_destroy()
+ * in a child process that cannot use it. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses it any more; not in a signal handler, not inside a read-side critical section.
  *   Ordering: none.  Memory: frees.
@@ -194,9 +194,9 @@ WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void 
 WEIR_API void *weir_page_alloc_nolock(struct weir_page_cache *pages);
 
 /*
- * Gives a page back, not NULL, without waiting for anything. Into this CPU's magazine; if that is full or
- * busy, the page is laid aside, linked by its first word, for the next function of this page cache that needs
- * another magazine, decays or drains.
+ * Gives a page back, not NULL, without waiting for anything. Into the reserve, if any of it is out; else into
+ * this CPU's magazine; if that is full or busy, the page is laid aside, linked by its first word, for the
+ * next function of this page cache that needs another magazine, decays or drains.
  *   Progress: lock-free, no system call, never waits.  Callers: as weir_page_alloc_nolock().
  *   Ordering: as weir_page_free().  Memory: none.
  */
@@ -231,8 +231,8 @@ WEIR_API int weir_page_cache_rcu_barrier(struct weir_page_cache *pages);
 
 /*
  * Gives a quarter of what was not used since the last time back, rounded up: as weir_cache_decay() to the
- * frames, likewise of the idle extents, and of the memory of free frames to the system. How many bytes went to
- * the system. Usually the helper thread does it: see decay_milliseconds.
+ * frames, likewise of the idle extents, and of the memory of free frames to the system. How many bytes went
+ * to the system. Usually the helper thread does it: see decay_milliseconds.
  *   Progress: lock-free but for the system calls.  Callers: any thread, not a signal handler.
  *   Ordering: none.  Memory: gives back.
  */
@@ -245,8 +245,9 @@ WEIR_API size_t weir_page_cache_decay(struct weir_page_cache *pages);
 WEIR_API size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, enum weir_drain how);
 
 /*
- * Gives what lies idle on all CPUs in the depot and in the pools of extents back to the frames, and the
- * memory of all free frames to the system; how many pages went to the frames. 0 and errno as weir_cache_drain_cpu().
+ * Gives what lies idle on all CPUs, in the depot and in the pools of extents back to the frames, and the
+ * memory of all free frames to the system; how many pages went to the frames. 0 and errno as
+ * weir_cache_drain_cpu().
  *   Progress, Callers, Ordering, Memory: as weir_cache_drain_cpu().
  */
 WEIR_API size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how);

@@ -9,9 +9,11 @@
 #include "weir/grace.h"
 #include "weir/llist.h"
 #include "weir/magazine.h"
+#include "weir/mempool.h"
 #include "weir/page_cache.h"
 #include "weir/percpu.h"
 #include "weir/pool.h"
+#include "weir/recycle.h"
 #include "weir/shrinker.h"
 #include "weir/stack.h"
 

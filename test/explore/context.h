@@ -22,7 +22,7 @@
 #endif
 #endif
 #ifdef ASAN
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 
 struct context {
@@ -51,6 +51,10 @@ static void context_make(struct context *context, char *stack, size_t bytes, voi
 {
     context->stack = stack;
     context->bytes = bytes;
+#ifdef ASAN
+    /* A run that failed has left functions that never returned there. */
+    __asan_unpoison_memory_region(stack, bytes);
+#endif
 #if defined(__x86_64__)
     /* Six registers, the address to return to, and one that body() never returns to. */
     void **top = (void **)(void *)(stack + bytes) - 8;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What creating a cache, a page cache or a reclaimer needs fails, one thing after the other and everything
- * from one on: the error is returned, nothing is handed out, and the next attempt works.
+ * What creating a cache, a page cache, a reclaimer, a mempool or a recycling ring needs fails, one thing
+ * after the other and everything from one on: the error is returned, nothing is handed out, and the next
+ * attempt works.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,7 +12,9 @@
 
 #include "fixtures.h"
 #include "weir/free_rcu.h"
+#include "weir/mempool.h"
 #include "weir/page_cache.h"
+#include "weir/recycle.h"
 
 #include "weir_test.h"
 
@@ -99,6 +102,61 @@ static int destroy_reclaimer(void *made)
     return weir_reclaimer_destroy(made);
 }
 
+static void *alloc_one(void *arg)
+{
+    void *object;
+    return !fails() && backend_alloc(arg, 1, &object) == 1 ? object : NULL;
+}
+
+static void free_one(void *arg, void *object)
+{
+    backend_free(arg, 1, &object);
+}
+
+static int make_mempool(void **made, struct weir_grace *unused)
+{
+    (void)unused;
+    return weir_mempool_create((struct weir_mempool **)made, 1, alloc_one, free_one, &backend);
+}
+
+static int destroy_mempool(void *made)
+{
+    return weir_mempool_destroy(made);
+}
+
+static struct weir_mempool *grown;
+
+/* What could not grow goes on as it was. */
+static int grow_mempool(void **made, struct weir_grace *unused)
+{
+    struct weir_mempool_stats stats;
+    (void)unused;
+    int error = weir_mempool_resize(grown, 1);
+    weir_mempool_stats(grown, &stats);
+    if (stats.reserved != (error == 0) || stats.min_nr != stats.reserved)
+        FIXTURE_FAIL("%zu of %zu are in the reserve", stats.reserved, stats.min_nr);
+    *made = error == 0 ? grown : NULL;
+    return error;
+}
+
+static int shrink_mempool(void *made)
+{
+    weir_mempool_destroy(made);
+    return weir_mempool_create(&grown, 0, alloc_one, free_one, &backend);
+}
+
+static int make_recycle(void **made, struct weir_grace *unused)
+{
+    struct weir_recycle_config config = {&ops, &backend, 0, 0, 0};
+    (void)unused;
+    return weir_recycle_create((struct weir_recycle **)made, &config);
+}
+
+static int destroy_recycle(void *made)
+{
+    return weir_recycle_destroy(made);
+}
+
 static void synchronize(void *unused)
 {
     (void)unused;
@@ -165,4 +223,21 @@ Test(create_fail, reclaimer_whose_memory_cannot_be_had)
 Test(create_fail, source_whose_helper_cannot_be_started)
 {
     fail_at_every_point(make_grace, destroy_grace, 2);
+}
+
+Test(create_fail, mempool_whose_memory_or_elements_cannot_be_had)
+{
+    fail_at_every_point(make_mempool, destroy_mempool, 3);
+}
+
+Test(create_fail, mempool_that_cannot_grow)
+{
+    cr_assert_eq(weir_mempool_create(&grown, 0, alloc_one, free_one, &backend), 0);
+    fail_at_every_point(grow_mempool, shrink_mempool, 2);
+    cr_assert_eq(weir_mempool_destroy(grown), 0);
+}
+
+Test(create_fail, recycling_ring_whose_memory_cannot_be_had)
+{
+    fail_at_every_point(make_recycle, destroy_recycle, 3);
 }
