@@ -466,6 +466,15 @@ size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain 
     return drained;
 }
 
+/* The engine does not see what weir_page_alloc_nolock() took from the frames, and what came back to them past
+ * it. Between the snapshots pages may have moved: never below zero. */
+static size_t pages_out(const struct weir_page_cache_stats *stats)
+{
+    size_t here = stats->cache.cached + stats->cache.waiting_objects + stats->block_pages + stats->parked +
+                  stats->extent_pages + stats->extent_pool_pages;
+    return stats->frames > here ? stats->frames - here : 0;
+}
+
 void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache_stats *stats)
 {
     weir_cache_stats(pages->paths.cache, &stats->cache);
@@ -478,6 +487,7 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     stats->parked = weir_load_relaxed(&pages->nr_parked);
     stats->released = weir_load_relaxed(&pages->released);
     weir__extents_stats(pages->extents, stats);
+    stats->cache.out = pages_out(stats);
 }
 
 /* --- making and unmaking --- */
@@ -517,6 +527,13 @@ static struct weir_page_cache_config complete(const struct weir_page_cache_confi
     return config;
 }
 
+/* In whole areas, as the frames have it. */
+static size_t pages_of(const struct weir_page_cache_config *config)
+{
+    size_t area = WEIR_FRAMES_PER_AREA * config->page_size;
+    return (config->capacity / area + (config->capacity % area != 0)) * WEIR_FRAMES_PER_AREA;
+}
+
 const char *weir_page_cache_config_error(const struct weir_page_cache_config *given)
 {
     const struct weir_page_cache_config config = complete(given);
@@ -533,7 +550,7 @@ const char *weir_page_cache_config_error(const struct weir_page_cache_config *gi
         return "high_fraction: 8 or more, or 0 for the default";
     if (config.high != 0 && config.high_fraction != 0)
         return "high and high_fraction: one of them only";
-    if (config.min > config.capacity / config.page_size / 2)
+    if (config.min > pages_of(&config) / 2)
         return "min: at most half of the pages";
     if (config.huge_pages != WEIR_HUGE_PAGES_NEVER && config.huge_pages != WEIR_HUGE_PAGES_ADVISE)
         return "huge_pages: none of enum weir_huge_pages";

@@ -169,6 +169,8 @@ Test(page_cache, what_is_wrong_with_a_configuration_is_said_and_create_agrees)
         {{.high = 100, .high_fraction = 8}, "high and high_fraction"},
         {{.capacity = 1 << 22, .min = 513}, "min"},
         {{.capacity = 1 << 22, .min = 512}, NULL},
+        {{.capacity = 1, .min = 256}, NULL}, /* of a whole area */
+        {{.capacity = 1, .min = 257}, "min"},
         {{.huge_pages = (enum weir_huge_pages)2}, "huge_pages"},
         {{.zero = (enum weir_zero)3}, "zero"},
         {{.name = ""}, "name"},
