@@ -153,6 +153,22 @@ static void unpark(struct weir_page_cache *pages)
     }
 }
 
+/* Gives it to the frames; how many pages. For whoever gives back: he may be none of the registered users, who
+ * alone may touch magazines; the helper thread never is. Inside the gate. */
+static size_t unpark_to_frames(struct weir_page_cache *pages)
+{
+    struct weir_llist_node *chain = weir_llist_del_all(&pages->parked);
+    size_t total = 0;
+    while (chain != NULL) {
+        void *array[AT_ONCE];
+        size_t n;
+        chain = spread(pages, chain, array, &n);
+        frames_free(pages, n, array);
+        total += n;
+    }
+    return total;
+}
+
 /* One of them, the others to the frames: never into a depot, which might call the helper. Inside the gate. */
 static void *unpark_one(struct weir_page_cache *pages)
 {
@@ -370,7 +386,7 @@ static size_t release(struct weir_page_cache *pages, unsigned percent)
 
 static size_t decay(struct weir_page_cache *pages)
 {
-    unpark(pages);
+    unpark_to_frames(pages);
     weir_cache_decay(pages->paths.cache);
     weir__extents_decay(pages->extents, DECAY_PERCENT);
     return release(pages, DECAY_PERCENT);
@@ -437,7 +453,7 @@ static size_t give_back(void *arg, size_t bytes)
     if (free_bytes != 0)
         given = release(pages, bytes >= free_bytes ? 100 : (unsigned)(bytes / (free_bytes / 100 + 1) + 1));
     if (given < bytes) {
-        unpark(pages);
+        unpark_to_frames(pages);
         weir__extents_decay(pages->extents, 100);
         weir_cache_shrink(pages->paths.cache);
         given += release(pages, 100);
@@ -455,9 +471,9 @@ size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, en
 
 size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how)
 {
-    unpark_if_any(pages);
     size_t drained = weir_cache_drain_all(pages->paths.cache, how);
     if (errno == 0 && weir__enter()) {
+        drained += unpark_to_frames(pages);
         drained += weir__extents_decay(pages->extents, 100);
         release(pages, 100);
         weir__leave();
@@ -734,7 +750,11 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
     if (error != 0)
         return error;
     stop_giving(pages); /* what they have in their hands would look as if it were out */
-    recover(pages);
+    if (weir__enter()) {
+        unpark_to_frames(pages);
+        weir__extents_decay(pages->extents, 100);
+        weir__leave();
+    }
     weir_cache_shrink(pages->paths.cache);
     if (is_busy(pages)) {
         report(pages);

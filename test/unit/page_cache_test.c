@@ -580,8 +580,10 @@ Test(page_cache, nolock_frees_beyond_the_magazine_are_laid_aside_until_the_next_
     for (n = 0; n < 30; n++)
         weir_page_free_nolock(pages, disown());
     cr_assert_gt(stats_now().parked, 0u);
+    cached = stats_now().cache.cached;
     weir_page_cache_decay(pages);
     cr_assert_eq(stats_now().parked, 0u);
+    cr_assert_leq(stats_now().cache.cached, cached, "who decays puts nothing into magazines");
     check_counts();
     finish();
 }
