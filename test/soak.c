@@ -911,7 +911,7 @@ static void on_death(int number)
 static void tell_replay_on_death(void)
 {
     const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS};
-    struct sigaction action = {.sa_handler = on_death, .sa_flags = SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_death, .sa_flags = (int)SA_RESETHAND};
     snprintf(replay, sizeof replay, "replay: %s %u %llu %u\n", stress.program, stress.threads,
              (unsigned long long)stress.seed, stress.milliseconds);
     /* The sanitizers have handlers of their own for the others. */
