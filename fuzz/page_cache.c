@@ -91,7 +91,7 @@ static void print_step(void)
 static _Noreturn void fail(const char *format, ...)
 {
     va_list arguments;
-    fprintf(stderr, "fuzz/page_cache: %s layout, ", weir_stack_layout());
+    fprintf(stderr, "%sfuzz/page_cache: %s layout, ", trace ? "\n" : "", weir_stack_layout());
     print_step();
     fprintf(stderr, ": ");
     va_start(arguments, format);
@@ -108,7 +108,7 @@ static void same(const char *what, uint64_t of_model, uint64_t of_weir)
              (unsigned long long)of_weir);
 }
 
-/* --- the system, which refuses memory when told to, has its own time, and listens ------------------------- */
+/* --- the system, which refuses memory when told to, has its own time, and listens ----------------------- */
 
 static struct {
     unsigned fail_from, fail_n; /* calls for memory that fail, counted from 1; fail_n 0: none */
@@ -213,7 +213,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t bytes)
     return trace ? __real_write(fd, data, bytes) : (ssize_t)bytes;
 }
 
-/* --- what is out ------------------------------------------------------------------------------------------ */
+/* --- what is out ---------------------------------------------------------------------------------------- */
 
 static size_t number_of(const char *page)
 {
@@ -298,7 +298,7 @@ static void own_range(char *at, size_t n, enum kind kind)
     }
 }
 
-/* --- the hook, and zero ----------------------------------------------------------------------------------- */
+/* --- the hook, and zero --------------------------------------------------------------------------------- */
 
 #define HOOK_MARK UINT64_C(0x4b4f4f48)
 static size_t hook_calls, handed_out; /* in this step */
@@ -332,7 +332,7 @@ static void check_prepared(char *at, size_t bytes, size_t skip)
         fail("the hook was not called for %p", (void *)at);
 }
 
-/* --- the model's own steps -------------------------------------------------------------------------------- */
+/* --- the model's own steps ------------------------------------------------------------------------------ */
 
 static void got(void *memory, size_t n, enum kind kind, size_t skip)
 {
@@ -379,7 +379,7 @@ static void look(struct weir_page_cache_stats *stats)
     weir_page_cache_stats(pages, stats);
 }
 
-/* --- grace periods ---------------------------------------------------------------------------------------- */
+/* --- grace periods -------------------------------------------------------------------------------------- */
 
 /* Who was handed over before is looked at by readers until this one is over. */
 static uint64_t begin_period(void *arg)
@@ -408,7 +408,7 @@ static bool is_over(void *arg, uint64_t begun)
     return true;
 }
 
-/* --- when an allocation may fail -------------------------------------------------------------------------- */
+/* --- when an allocation may fail ------------------------------------------------------------------------ */
 
 /* What lies on this CPU or in a depot would have been taken. */
 static void check_nothing_cached(void)
@@ -437,7 +437,7 @@ static void check_exhausted_with_reserve(void)
         fail("there was none, but of all %zu pages only %zu are not free", capacity, now.frames);
 }
 
-/* How many runs of n pages, aligned as an extent of that size is, have nothing out in them; none of them overlap. */
+/* How many runs of n pages, aligned as an extent of that size, have nothing out in them; no two overlap. */
 static size_t clear_runs(size_t n)
 {
     size_t runs = 0, align = (n & (n - 1)) == 0 ? n : 1;
@@ -464,7 +464,7 @@ static void check_no_run(size_t n)
              clear_runs(n), unknown);
 }
 
-/* --- operations ------------------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------------- */
 
 static void op_alloc(void)
 {
@@ -786,7 +786,7 @@ static void give_everything(void)
         source.put(source.arg, item.at, config.page_size);
 }
 
-/* --- coming and going ------------------------------------------------------------------------------------- */
+/* --- coming and going ----------------------------------------------------------------------------------- */
 
 /* The rules, as the header has them. */
 static bool is_good(const struct weir_page_cache_config *c)
@@ -949,7 +949,7 @@ static void op_give_everything(void)
         op_destroy();
 }
 
-/* --- a step ----------------------------------------------------------------------------------------------- */
+/* --- a step --------------------------------------------------------------------------------------------- */
 
 static const struct operation {
     const char *name;
@@ -1008,11 +1008,17 @@ static void run_step(const struct operation *operation)
     struct weir_page_cache_stats start;
     look(&start);
     hook_calls = handed_out = 0;
+    if (trace)
+        print_step();
     operation->run();
     fuzz_cas_failures = 0;
     if (config.prepare != NULL)
         same("calls of the hook", handed_out, hook_calls);
     look(&now);
+    if (trace)
+        fprintf(stderr, ": of %zu not free %zu, cached %zu, waiting %zu, aside %zu, in idle extents %zu\n",
+                capacity, now.frames, now.cache.cached, now.cache.waiting_objects, now.parked,
+                now.extent_pool_pages);
     check_counts();
     if (operation->run != op_alloc_nolock && now.frames > start.frames && now.frames > limit)
         fail("%zu of %zu pages are not free, but only %zu may be", now.frames, capacity, limit);
@@ -1020,7 +1026,7 @@ static void run_step(const struct operation *operation)
         check_contents();
 }
 
-/* --- an input --------------------------------------------------------------------------------------------- */
+/* --- an input ------------------------------------------------------------------------------------------- */
 
 static void read_config(const uint8_t *data)
 {
@@ -1129,10 +1135,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < STEPS && size >= STEP_BYTES; i++, data += STEP_BYTES, size -= STEP_BYTES) {
         const struct operation *operation = &operations[data[0] % OPERATIONS];
         step = (struct step){.name = operation->name, .number = i, .amount = data[1], .bits = data[2] & 63};
-        if (trace) {
-            print_step();
-            fprintf(stderr, "\n");
-        }
         fuzz_cas_failures = failures(data[2] >> 6);
         run_step(operation);
     }
