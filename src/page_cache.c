@@ -711,7 +711,7 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     if (pages == NULL)
         return -ENOMEM;
     *pages = (struct weir_page_cache){0};
-    strcpy(pages->name, config.name);
+    memcpy(pages->name, config.name, strlen(config.name) + 1); /* it fits: see is_name() */
     config.name = pages->name;
     pages->shrinker = (struct weir_shrinker){idle_bytes, give_back, pages, pages->name, {0}};
     error = create_parts(pages, &config);
