@@ -34,7 +34,9 @@
 
 #include "weir/atomic.h"
 
+#ifndef WEIR_FRAMES_PER_AREA /* tests have smaller ones; whole words */
 #define WEIR_FRAMES_PER_AREA 512
+#endif
 #define WEIR_WORDS_PER_AREA (WEIR_FRAMES_PER_AREA / 64)
 
 struct weir__area {
