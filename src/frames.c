@@ -439,8 +439,8 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n)
                 weir_store_relaxed(&cpu->near_run, distance);
             return run;
         }
-        give_up(&frames->area[area], n);
-        hint(frames, area); /* who came by meanwhile may have taken it for full */
+        /* Who came by meanwhile may have taken it for full, and who released, for EMPTY. */
+        settle(frames, area, n);
     }
     count_back(frames, admitted);
     return NULL;
@@ -459,12 +459,17 @@ void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n)
 
 /* --- memory of free frames --- */
 
+static bool is_empty(const struct weir__area *area)
+{
+    return weir_load_relaxed(&area->memory) % WEIR__AREA_STATES == WEIR__AREA_EMPTY; /* an estimate */
+}
+
 /* Bytes; whether the area's free frames have any memory. */
 static size_t free_bytes(const struct weir__frames *frames, const struct weir__area *area)
 {
-    /* Relaxed, both: an estimate. */
-    if (weir_load_relaxed(&area->memory) == WEIR__AREA_EMPTY)
+    if (is_empty(area))
         return 0;
+    /* Relaxed: an estimate, too. */
     return (WEIR_FRAMES_PER_AREA - (size_t)weir_load_relaxed(&area->out)) << frames->frame_shift;
 }
 
@@ -501,25 +506,33 @@ static void release_frames(const struct weir__frames *frames, size_t n, void *co
 /*
  * The same for the free frames of an area that has something out. How many bytes.
  *
- * Its state becomes EMPTY before the rest of it is promised to us, and whoever frees marks it as USED after
- * he has brought the counter down. So a frame that is freed meanwhile either was among those that were
- * promised, or the area is USED when this is over, and looked at again.
+ * Its state becomes EMPTY before the rest of it is promised to us, and whoever brings the counter down marks it
+ * as USED after that. So a frame that is freed meanwhile either was among those that were promised, or the area
+ * is USED when this is over, and looked at again.
+ *
+ * Our own frames come back without memory. But ours may be counted while their bits are clear already, and if
+ * the area was used and became quiet again, another release is promised others and claims these. So each
+ * EMPTY has a number of its own: who finds another state than his in the end marks the area, too.
  */
 static size_t release_rest(struct weir__frames *frames, size_t index)
 {
     struct weir__area *area = &frames->area[index];
     uint32_t quiet = WEIR__AREA_QUIET;
+    uint32_t empty = weir_fetch_add_relaxed(&frames->rests, (uint32_t)WEIR__AREA_STATES) + WEIR__AREA_EMPTY;
     void *mine[WEIR_FRAMES_PER_AREA];
 
     /* Acquire-release: keeps the promise behind it. */
-    if (!weir_cas_acq_rel(&area->memory, &quiet, (uint32_t)WEIR__AREA_EMPTY))
+    if (!weir_cas_acq_rel(&area->memory, &quiet, empty))
         return 0;
     uint32_t out = weir_load_relaxed(&area->out);
     do {
-        if (out == WEIR_FRAMES_PER_AREA)
+        if (out == WEIR_FRAMES_PER_AREA) {
+            mark_used(area); /* it may have been full a while ago */
             return 0;
-        /* Acquire: as in reserve(). */
-    } while (!weir_cas_acquire(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA));
+        }
+        /* Acquire: as in reserve(). Release: pairs with the acquire in give_up(); who frees later, and looks
+         * whether he has to mark the area, sees that it is EMPTY. */
+    } while (!weir_cas_acq_rel(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA));
     size_t n = WEIR_FRAMES_PER_AREA - out;
     claim(frames, index, n, mine);
     release_frames(frames, n, mine);
@@ -528,6 +541,9 @@ static size_t release_rest(struct weir__frames *frames, size_t index)
         clear(frames, frame / 64, UINT64_C(1) << frame % 64);
     }
     give_up(area, n);
+    /* Relaxed: what another release stores before it is promised anything comes with give_up(). */
+    if (weir_load_relaxed(&area->memory) != empty)
+        mark_used(area);
     hint(frames, index);
     return n << frames->frame_shift;
 }
@@ -535,7 +551,7 @@ static size_t release_rest(struct weir__frames *frames, size_t index)
 static bool is_idle(const struct weir__frames *frames, size_t index)
 {
     const struct weir__area *area = &frames->area[index];
-    return weir_load_relaxed(&area->memory) != WEIR__AREA_EMPTY && weir_load_relaxed(&area->out) == 0;
+    return !is_empty(area) && weir_load_relaxed(&area->out) == 0;
 }
 
 static bool has_rest(const struct weir__frames *frames, size_t index, enum weir__area_memory memory)

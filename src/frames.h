@@ -41,7 +41,7 @@
 
 struct weir__area {
     uint32_t out;    /* frames out or promised; WEIR_FRAMES_PER_AREA: full, or held by who gives it back */
-    uint32_t memory; /* enum weir__area_memory */
+    uint32_t memory; /* enum weir__area_memory; EMPTY with a number above it, see release_rest() */
 };
 
 /* Do free frames of an area have memory? */
@@ -49,6 +49,7 @@ enum weir__area_memory {
     WEIR__AREA_EMPTY, /* no */
     WEIR__AREA_QUIET, /* perhaps; nobody has used the area since release looked at it */
     WEIR__AREA_USED,  /* perhaps */
+    WEIR__AREA_STATES = 4,
 };
 
 struct weir__frames_cpu {
@@ -77,6 +78,7 @@ struct weir__frames {
     /* On a line of their own. */
     size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out, or about to be */
     size_t out_peak;
+    uint32_t rests; /* WEIR__AREA_STATES for each rest that was released */
 };
 
 struct weir__frames_config {

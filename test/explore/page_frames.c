@@ -103,8 +103,9 @@ static unsigned owner[FRAMES];
 static struct piece held[EXPLORE_THREADS][PIECES];
 static unsigned holds[EXPLORE_THREADS];
 static uint64_t stamps;
-static size_t most;     /* frames that were out at once */
-static uint32_t moment; /* an access to it lets others come in between */
+static size_t of_reserve; /* frames that were had with leave to take the last ones */
+static size_t most;       /* frames that were out at once */
+static uint32_t moment;   /* an access to it lets others come in between */
 
 static char *const base = (char *)(uintptr_t)(1 << 30); /* nothing is there */
 
@@ -153,6 +154,7 @@ static void start(void *arg)
         cpu[i].home = i % areas;
     memset(holds, 0, sizeof holds);
     stamps = 1;
+    of_reserve = 0;
     for (size_t i = 0; i < areas; i++) {
         size_t left = 0;
         for (size_t w = 0; w < WEIR_WORDS_PER_AREA; w++) {
@@ -251,7 +253,9 @@ static void alloc_frames(const struct step *step)
     if (piece.n == 0)
         return;
     hold(piece);
-    if (step->action == ALLOC && owned() > frames.limit)
+    if (step->action == RESERVED)
+        of_reserve += piece.n;
+    else if (owned() > frames.limit + of_reserve)
         explore_fail("frames of the reserve are had");
 }
 
@@ -331,16 +335,16 @@ static void release_rest_wrong(enum action mistake, size_t index)
 /* In the first area. */
 static void claim_half(size_t n)
 {
-    size_t count;
+    size_t first = 32, count;
     if (reserve(&area[0], n, n) == 0)
         return;
     for (size_t done = 0; done < n; done += count)
-        if (!set_part(&bits[done / 64], part_of(done, n - done, &count))) {
+        if (!set_part(&bits[(first + done) / 64], part_of(first + done, n - done, &count))) {
             give_up(&area[0], n);
             return;
         }
     count = admit(&frames, n, frames.limit);
-    hold((struct piece){.first = 0, .n = n, .run = true});
+    hold((struct piece){.first = first, .n = n, .run = true});
 }
 
 static void make(const struct step *step)
@@ -403,7 +407,7 @@ static void finish_frame(size_t frame)
     if (out != (owner[frame] != NOBODY))
         explore_fail("frame %zu %s", frame, out ? "is out, and nobody has it" : "is somebody's, and free");
     if (!out && is_seen(frame) && content[frame] != 0 &&
-        area[frame / WEIR_FRAMES_PER_AREA].memory == WEIR__AREA_EMPTY)
+        area[frame / WEIR_FRAMES_PER_AREA].memory % WEIR__AREA_STATES == WEIR__AREA_EMPTY)
         explore_fail("free frame %zu has memory, and its area is said to have none", frame);
 }
 
@@ -459,6 +463,15 @@ static void name(void *arg, const void *address, char *text, size_t size)
         ~UINT64_C(0), ~UINT64_C(0)                                                                           \
     }
 
+#define ALL                                                                                                  \
+    {                                                                                                        \
+        ~UINT64_C(0), ~UINT64_C(0)                                                                           \
+    }
+#define ALL_BUT_0                                                                                            \
+    {                                                                                                        \
+        ~UINT64_C(1), ~UINT64_C(0)                                                                           \
+    }
+
 static struct frames_program programs[] = {
     {"single frames against each other, and freed",
      false,
@@ -485,12 +498,21 @@ static struct frames_program programs[] = {
      .free = {{0, 0x1}},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
+    {"two areas, two CPUs",
+     false,
+     2,
+     3,
+     1,
+     {{{ALLOC, 2, false}, {FREE, 0, false}}, {{ALLOC, 2, false}}},
+     .free = {{0x1}, {0x2}},
+     .memory = {WEIR__AREA_EMPTY, WEIR__AREA_USED},
+     .cpus = 2},
     {"a run of both words, a single frame",
      false,
      2,
      3,
      1,
-     {{{RUN, 65, true}, {FREE, 0, false}}, {{ALLOC, 1, true}, {FREE, 0, false}}},
+     {{{RUN, 65, false}, {FREE, 0, false}}, {{ALLOC, 1, true}, {FREE, 0, false}}},
      .free = {ALL},
      .memory = {WEIR__AREA_EMPTY}},
     {"a run of both words rolls back, two single frames",
@@ -498,8 +520,8 @@ static struct frames_program programs[] = {
      3,
      2,
      1,
-     {{{RUN, 65, false}}, {{ALLOC, 1, false}, {FREE, 0, false}}, {{ALLOC, 1, false}}},
-     .free = {{~UINT64_C(0), 0x3}},
+     {{{RUN, 65, false}}, {{ALLOC, 1, true}, {FREE, 0, false}}, {{ALLOC, 1, true}}},
+     .free = {{~UINT64_C(0), 0x7}},
      .memory = {WEIR__AREA_USED}},
     {"two runs that overlap",
      false,
@@ -532,7 +554,7 @@ static struct frames_program programs[] = {
      EXPLORE_ANY,
      1,
      {{{FREE, 0, false}}, {{AREA, 0, false}}},
-     .free = {{~UINT64_C(1), ~UINT64_C(0)}},
+     .free = {ALL_BUT_0},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
     {"free and alloc, and the area's memory goes",
@@ -541,7 +563,7 @@ static struct frames_program programs[] = {
      3,
      2,
      {{{FREE, 0, false}, {ALLOC, 1, false}, {FREE, 0, false}}, {{AREA, 0, false}}},
-     .free = {{~UINT64_C(1), ~UINT64_C(0)}},
+     .free = {ALL_BUT_0},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
     {"a run is freed, a single one had, the memory goes",
@@ -569,6 +591,15 @@ static struct frames_program programs[] = {
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
+    {"free, watched, and the rest's memory goes",
+     false,
+     2,
+     4,
+     2,
+     {{{FREE, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     .free = {{0x2}},
+     .memory = {WEIR__AREA_USED},
+     .held = {1}},
     {"alloc and free, and the rest's memory goes",
      false,
      2,
@@ -586,13 +617,21 @@ static struct frames_program programs[] = {
      .free = {{0, 0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
+    {"a run fails, and the rest is full",
+     false,
+     2,
+     2,
+     2,
+     {{{RUN, 32, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     .free = {{0x2FFFFFFFE}},
+     .memory = {WEIR__AREA_USED}},
     {"a run fails, and the rest's memory goes",
      false,
      2,
-     3,
-     1,
-     {{{RUN, 2, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
-     .free = {{0, UINT64_C(5) << 61}},
+     2,
+     2,
+     {{{RUN, 32, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     .free = {{0x6FFFFFFFE}},
      .memory = {WEIR__AREA_USED}},
     {"rest and area at once",
      false,
@@ -600,6 +639,15 @@ static struct frames_program programs[] = {
      3,
      1,
      {{{FREE, 0, false}}, {{AREA, 0, false}}, {{REST, 0, false}}},
+     .free = {{0x2}},
+     .memory = {WEIR__AREA_QUIET},
+     .held = {1}},
+    {"the rest goes twice, one is freed",
+     false,
+     3,
+     3,
+     1,
+     {{{FREE, 0, false}}, {{REST, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
@@ -616,7 +664,7 @@ static struct frames_program programs[] = {
      false,
      2,
      EXPLORE_ANY,
-     1,
+     0,
      {{{ALLOC, 1, false}}, {{RESERVED, 1, true}}},
      .free = {{0x3}},
      .memory = {WEIR__AREA_USED},
@@ -640,13 +688,13 @@ static struct frames_program programs[] = {
      .memory = {WEIR__AREA_USED},
      .held = {1},
      .min = 1},
-    {"a run fails for the reserve",
+    {"a run fails, one has the reserve",
      false,
      2,
      3,
      1,
-     {{{RUN, 2, false}}, {{RESERVED, 1, true}}},
-     .free = {{0x7}},
+     {{{RUN, 65, false}}, {{RESERVED, 1, true}}},
+     .free = {{~UINT64_C(0), 0x2}},
      .memory = {WEIR__AREA_USED},
      .min = 1},
     {"mistake: the counter before the bit",
@@ -655,7 +703,7 @@ static struct frames_program programs[] = {
      3,
      1,
      {{{FREE_COUNTER_FIRST, 0, false}}, {{ALLOC, 1, false}}},
-     .free = {{0, 0}, {0, 2}},
+     .free = {{0}, {0, 2}},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
     {"mistake: marked before the counter",
@@ -672,10 +720,11 @@ static struct frames_program programs[] = {
      2,
      3,
      1,
-     {{{FREE_OUT_FIRST, 0, false}, {ALLOC, 1, false}}, {{RESERVED, 1, true}}},
-     .free = {{0}, {0}},
+     {{{FREE_OUT_FIRST, 0, false}}, {{RESERVED, 1, false}, {RESERVED, 1, true}}},
+     .free = {{0x2}},
      .memory = {WEIR__AREA_USED},
-     .held = {1}},
+     .held = {1},
+     .min = 1},
     {"mistake: the memory goes when the area is back",
      true,
      2,
@@ -706,8 +755,8 @@ static struct frames_program programs[] = {
      2,
      3,
      1,
-     {{{RUN_HALF, 65, false}}, {{RUN, 1, false}}},
-     .free = {{~UINT64_C(0), 0x3}},
+     {{{RUN_HALF, 64, false}}, {{RUN, 64, false}}},
+     .free = {ALL},
      .memory = {WEIR__AREA_USED}},
 };
 
