@@ -92,7 +92,7 @@ struct field_contender {
     bool (*close)(void);       /* false: objects are missing. NULL: nothing to do */
 };
 
-extern const struct field_contender field_weir[6], field_urcu[3], field_plain[3], field_ck;
+extern const struct field_contender field_weir[7], field_urcu[3], field_plain[3], field_ck;
 
 /* field_cell.c: answers requests until there are no more. False if something failed. */
 bool field_serve(const struct field_contender *contender, const struct field_setting *setting);
@@ -125,6 +125,7 @@ enum field_row {
     ROW_FLOOR_BLOCKS,
     ROW_FLOOR_ONES,
     ROW_PAGES,
+    ROW_PAGES_ALONE,
     ROW_PAGE_BLOCKS,
     ROW_PAGE_ONES,
     FIELD_ROWS
@@ -149,12 +150,12 @@ static inline bool field_row_is_page(enum field_row row)
 }
 static inline bool field_row_is_floor(enum field_row row)
 {
-    return row == ROW_FLOOR_BLOCKS || row == ROW_FLOOR_ONES || row > ROW_PAGES;
+    return row == ROW_FLOOR_BLOCKS || row == ROW_FLOOR_ONES || row > ROW_PAGES_ALONE;
 }
 /* Objects wait for readers: there is something to be seen over time. */
 static inline bool field_row_defers(enum field_row row)
 {
-    return row < ROW_FREE || row == ROW_PAGES;
+    return row < ROW_FREE || row == ROW_PAGES || row == ROW_PAGES_ALONE;
 }
 /* The name to preload it by ("": none is needed), or NULL if it is not installed; `tried`: the names. */
 const char *field_allocator_library(enum allocator allocator, char tried[200]);

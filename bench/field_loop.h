@@ -43,8 +43,9 @@ ALWAYS_INLINE void *field_malloc(void)
     return weir_likely(object != NULL) ? object : field_no_memory();
 }
 
-ALWAYS_INLINE void field_loop(struct field_worker *worker, void *(*alloc)(void),
-                              void (*hand_over)(void *object, uint64_t number), void (*quiescent)(void))
+/* Writes the first byte of each object if `writes`. */
+ALWAYS_INLINE void field_loop_of(struct field_worker *worker, bool writes, void *(*alloc)(void),
+                                 void (*hand_over)(void *object, uint64_t number), void (*quiescent)(void))
 {
     const uint64_t loops = field_setting.loops, objects = field_setting.objects;
     for (uint64_t loop = 0; loop < loops; loop++) {
@@ -52,7 +53,8 @@ ALWAYS_INLINE void field_loop(struct field_worker *worker, void *(*alloc)(void),
             uint64_t stretch = left < QUIESCENT_EVERY ? left : QUIESCENT_EVERY;
             for (uint64_t i = 0; i < stretch; i++) {
                 void *object = alloc();
-                *(volatile unsigned char *)object = 0x11;
+                if (writes)
+                    *(volatile unsigned char *)object = 0x11;
                 hand_over(object, i);
             }
             left -= stretch;
@@ -61,6 +63,12 @@ ALWAYS_INLINE void field_loop(struct field_worker *worker, void *(*alloc)(void),
             quiescent();
         }
     }
+}
+
+ALWAYS_INLINE void field_loop(struct field_worker *worker, void *(*alloc)(void),
+                              void (*hand_over)(void *object, uint64_t number), void (*quiescent)(void))
+{
+    field_loop_of(worker, true, alloc, hand_over, quiescent);
 }
 
 #endif /* BENCH_FIELD_LOOP_H */

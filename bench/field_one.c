@@ -19,6 +19,7 @@ static const struct field_contender *find(const char *id)
         &field_weir[3],
         &field_weir[4],
         &field_weir[5],
+        &field_weir[6],
         &field_urcu[0],
         &field_urcu[1],
         &field_urcu[2],

@@ -25,6 +25,7 @@ static const struct {
     [ROW_FLOOR_BLOCKS] = {"floor-blocks", "floor: free later, by the block", ONE, false},
     [ROW_FLOOR_ONES] = {"floor-ones", "floor: free later, one by one", ONE, false},
     [ROW_PAGES] = {"weir-pages", "weir_page_alloc, _free_rcu", ONE, false},
+    [ROW_PAGES_ALONE] = {"weir-pages-alone", "likewise, nothing written to them", ONE, false},
     [ROW_PAGE_BLOCKS] = {"floor-page-blocks", "floor: page free later, by the block", ONE, false},
     [ROW_PAGE_ONES] = {"floor-page-ones", "floor: page free later, one by one", ONE, false},
 };

@@ -14,7 +14,7 @@ static int decimals(double value)
 
 static bool is_weir(unsigned row)
 {
-    return row <= ROW_MIGHTSLEEP || row == ROW_PAGES;
+    return row <= ROW_MIGHTSLEEP || row == ROW_PAGES || row == ROW_PAGES_ALONE;
 }
 
 /* What stands in a row, as text. */

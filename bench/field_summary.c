@@ -123,6 +123,12 @@ static double page(const struct goals *goals, const struct field_table *table, u
     return time_of(table, round, ROW_PAGES);
 }
 
+static double page_alone(const struct goals *goals, const struct field_table *table, unsigned round)
+{
+    (void)goals;
+    return time_of(table, round, ROW_PAGES_ALONE);
+}
+
 static double call_rcu_to_page(const struct goals *goals, const struct field_table *table, unsigned round)
 {
     (void)goals;
@@ -206,6 +212,7 @@ unsigned field_summary(struct field_goal goals_[FIELD_GOALS_MAX], const struct f
     add_for(&goals, ALLOCATOR_GLIBC, 1.3, 4);
     add_for(&goals, ALLOCATOR_MIMALLOC, 1.6, 8);
     add(&goals, one, page, true, 5, "[5] pages: ns per object");
+    add(&goals, one, page_alone, true, 0, "    pages, nothing written to them");
     add(&goals, one, call_rcu_to_page, false, 15, "[5] glibc: call_rcu's time to a page's");
     /* At least 1.8 with two. */
     snprintf(text, sizeof text, "[6] glibc: throughput of %u threads to one's", threads);

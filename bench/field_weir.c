@@ -127,6 +127,12 @@ static void work_pages(struct field_worker *worker)
     field_loop(worker, alloc_page, hand_page, urcu_qsbr_quiescent_state);
 }
 
+/* What weir does, without what the memory of the pages costs. */
+static void work_pages_alone(struct field_worker *worker)
+{
+    field_loop_of(worker, false, alloc_page, hand_page, urcu_qsbr_quiescent_state);
+}
+
 static void barrier_pages(void)
 {
     weir_page_cache_rcu_barrier(pages);
@@ -212,12 +218,14 @@ static void free_rest(void)
                       .periods = periods, .close = close_reclaimer                                           \
     }
 
-const struct field_contender field_weir[6] = {
+const struct field_contender field_weir[7] = {
     RECLAIMER("weir", work_both),
     RECLAIMER("weir-two-argument", work_two_argument),
     RECLAIMER("weir-mightsleep", work_mightsleep),
     {URCU_READERS, .id = "weir-pages", .open = open_pages, .work = work_pages, .barrier = barrier_pages,
      .periods = page_periods, .freed = pages_freed, .close = close_pages},
+    {URCU_READERS, .id = "weir-pages-alone", .open = open_pages, .work = work_pages_alone,
+     .barrier = barrier_pages, .periods = page_periods, .freed = pages_freed, .close = close_pages},
     {RING_WORKERS, .id = "floor-page-blocks", .open = open_page_blocks, .work = work_page_blocks,
      .finish = free_rest, .close = close_pages},
     {RING_WORKERS, .id = "floor-page-ones", .open = open_page_ones, .work = work_page_ones,

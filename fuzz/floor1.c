@@ -747,7 +747,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                              .bits = data[2]};
         if (step.place != MAGAZINE)
             step.place += step.bits & 1;
-        fuzz_cas_failures = step.bits >> 6;
+        fuzz_cas_failures = (1u << (step.bits >> 6)) - 1;
         if (trace) {
             print_step();
             fprintf(stderr, "\n");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hook under weir/atomic.h (WEIR_ATOMIC_HOOK): the next `fuzz_cas_failures` compare-and-swaps fail for no
- * reason, as a weak one may. So one thread runs through the loops that otherwise only a lost race enters. The rest
- * is what weir/atomic.h does itself; a pause does nothing, since nobody is waited for.
+ * A hook under weir/atomic.h (WEIR_ATOMIC_HOOK): compare-and-swaps fail for no reason, as a weak one may: the next
+ * one if bit 0 of `fuzz_cas_failures` is set, the one after it if bit 1 is, and so on. So one thread runs through
+ * the loops that otherwise only a lost race enters. The rest is what weir/atomic.h does itself; a pause does
+ * nothing, since nobody is waited for.
  */
 #ifndef FUZZ_SPURIOUS_H
 #define FUZZ_SPURIOUS_H
@@ -11,10 +12,9 @@ extern unsigned fuzz_cas_failures;
 
 static inline bool fuzz_cas_fails(void)
 {
-    if (fuzz_cas_failures == 0)
-        return false;
-    fuzz_cas_failures--;
-    return true;
+    bool fails = (fuzz_cas_failures & 1) != 0;
+    fuzz_cas_failures >>= 1;
+    return fails;
 }
 
 #define weir__load(p, order) __atomic_load_n((p), order)

@@ -732,23 +732,54 @@ static size_t idle_bytes(void *arg)
     return stats.cached * cache->object_size;
 }
 
-/* From the depots, whole magazines, until it is enough. */
+/* One magazine of a depot; how many objects that were. */
+static size_t shrink_depot(struct weir_cache *cache, unsigned domain)
+{
+    if (!weir__enter())
+        return 0;
+    size_t objects =
+        unload_chain(cache, weir_percpu_cpu(), weir__depot_shrink(&cache->depots, domain), WEIR__DRAINED);
+    weir__leave();
+    return objects;
+}
+
+/* One magazine of each in turn, until it is enough or there are no more. One at a time passes the gate, so
+ * that fork() does not wait for all of them. */
 static size_t shrink_depots(struct weir_cache *cache, size_t want)
 {
     size_t objects = 0;
-    if (!weir__enter())
-        return 0;
-    while (objects < want) {
-        unsigned nr = weir_percpu_cpu();
-        bool stolen;
-        struct weir_magazine *magazine = weir__depot_get(&cache->depots, cpu_of(cache, nr)->domain, &stolen);
-        if (magazine == NULL)
-            break;
-        size_t n = unload(cache, nr, magazine);
-        count(cache, nr, WEIR__DRAINED, n);
+    unsigned domains = cache->depots.domains;
+    for (unsigned domain = 0, empty = 0; objects < want && empty < domains; domain = (domain + 1) % domains) {
+        size_t n = shrink_depot(cache, domain);
+        empty = n != 0 ? 0 : empty + 1;
         objects += n;
     }
+    return objects;
+}
+
+static size_t shrink_spare(struct weir_cache *cache, unsigned nr)
+{
+    if (!weir__enter())
+        return 0;
+    size_t objects = unload_spare(cache, nr);
     weir__leave();
+    return objects;
+}
+
+/* Of each CPU, until it is enough: first the spare magazines, then the loaded ones, for each of which its CPU
+ * is interrupted. Another CPU is the first each time. */
+static size_t shrink_cpus(struct weir_cache *cache, size_t want)
+{
+    size_t objects = 0;
+    unsigned cpus = weir_percpu_nr_cpus();
+    uint32_t first = weir_fetch_add_relaxed(&cache->shrinks, 1u); /* relaxed: only to be another one */
+    for (unsigned i = 0; i < cpus && objects < want; i++)
+        objects += shrink_spare(cache, (first + i) % cpus);
+    for (unsigned i = 0; i < cpus && objects < want; i++) {
+        unsigned nr = (first + i) % cpus;
+        if (weir_percpu_count(cache->paths.loaded, nr) != 0)
+            drain(cache, nr, nr + 1, usual_drain(), &objects);
+    }
     return objects;
 }
 
@@ -758,9 +789,8 @@ static size_t give_back(void *arg, size_t bytes)
     struct weir_cache *cache = arg;
     size_t want = bytes / cache->object_size + (bytes % cache->object_size != 0);
     size_t objects = shrink_depots(cache, want);
-    for (unsigned nr = 0; nr < weir_percpu_nr_cpus() && objects < want; nr++)
-        if (drain(cache, nr, nr + 1, usual_drain(), &objects) != 0)
-            break;
+    if (objects < want)
+        objects += shrink_cpus(cache, want - objects);
     return objects * cache->object_size;
 }
 
@@ -843,6 +873,20 @@ static void destroy_parts(struct weir_cache *cache)
     free(cache);
 }
 
+/* What is complete, and used by nobody. */
+static void unmake(struct weir_cache *cache)
+{
+    size_t objects = 0;
+    weir__guarded_unregister(&cache->guarded);
+    if (cache->decays != 0)
+        weir__grace_unregister(cache->grace, &cache->client);
+    weir__deferred_destroy(&cache->deferred);
+    drain(cache, 0, weir_percpu_nr_cpus(), usual_drain(), &objects);
+    drain_depots(cache);
+    empty_limbo(cache, true);
+    destroy_parts(cache);
+}
+
 int weir__cache_create(struct weir_cache **result, const struct weir_cache_config *config,
                        const struct weir__cache_surroundings *around)
 {
@@ -875,8 +919,11 @@ int weir__cache_create(struct weir_cache **result, const struct weir_cache_confi
         weir__grace_register(cache->grace, &cache->client);
     }
     weir__guarded_register(&cache->guarded, cache->paths.loaded);
-    if (cache->object_size != 0)
-        weir_shrinker_register(&cache->shrinker); /* -EOWNERDEAD: it could not be used either */
+    error = cache->object_size != 0 ? weir_shrinker_register(&cache->shrinker) : 0;
+    if (error != 0) { /* -EOWNERDEAD: it could not be used either */
+        unmake(cache);
+        return error;
+    }
     *result = cache;
     return 0;
 }
@@ -897,19 +944,10 @@ int weir_cache_destroy(struct weir_cache *cache)
 {
     if (cache == NULL)
         return 0;
-    int error = weir__deferred_barrier(&cache->deferred);
-    if (error != 0)
-        return error;
-    if (cache->object_size != 0)
-        weir_shrinker_unregister(&cache->shrinker);
-    weir__guarded_unregister(&cache->guarded);
-    if (cache->decays != 0)
-        weir__grace_unregister(cache->grace, &cache->client);
-    weir__deferred_destroy(&cache->deferred);
-    size_t objects = 0;
-    drain(cache, 0, weir_percpu_nr_cpus(), usual_drain(), &objects);
-    drain_depots(cache);
-    empty_limbo(cache, true);
-    destroy_parts(cache);
-    return 0;
+    int error = cache->object_size != 0 ? weir_shrinker_unregister(&cache->shrinker) : 0;
+    if (error == 0 || error == -ENOENT) /* it was taken off when destroy failed before */
+        error = weir__deferred_barrier(&cache->deferred);
+    if (error == 0)
+        unmake(cache);
+    return error;
 }

@@ -68,6 +68,7 @@ struct weir_cache {
     struct weir__guarded guarded;
     struct weir_shrinker shrinker;
     size_t object_size; /* for the shrinker; 0: not registered */
+    uint32_t shrinks;   /* of CPUs' magazines, by the shrinker, so far */
     struct weir__depots depots;
     struct weir__blocks blocks; /* empty magazines */
     struct weir_llist_head

@@ -133,6 +133,18 @@ struct weir_stack_node *weir__depot_decay(struct weir__depots *depots, unsigned 
     return now != 0 ? take(depot, share) : NULL;
 }
 
+struct weir_stack_node *weir__depot_shrink(struct weir__depots *depots, unsigned domain)
+{
+    struct weir__depot *depot = &depots->depot[domain];
+    struct weir_stack_node *chain = take(depot, 1);
+    size_t left = weir_pool_count(&depot->full), limit = weir_load_relaxed(&depot->limit);
+    if (left < weir_load_relaxed(&depot->low))
+        weir_store_relaxed(&depot->low, left);
+    if (chain != NULL && limit > depots->base)
+        weir_store_relaxed(&depot->limit, limit - 1);
+    return chain;
+}
+
 struct weir_stack_node *weir__depot_drain(struct weir__depots *depots, unsigned domain)
 {
     struct weir__depot *depot = &depots->depot[domain];

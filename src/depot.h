@@ -17,6 +17,7 @@
  *                many were of no use. A share of them goes, and the limit falls by as much, never below
  *                `base`. That of an empty depot which nobody has used falls by the same share of what it is
  *                above `base`
+ *     shrink     memory is short: as many magazines go as are asked for, and the limit falls by as many
  */
 #ifndef WEIR_SRC_DEPOT_H
 #define WEIR_SRC_DEPOT_H
@@ -61,6 +62,8 @@ void weir__depot_missed(struct weir__depots *depots, unsigned domain);
 /* Takes `percent` of what the time since the last call has not used, rounded up: a chain of magazines, linked
  * by `node`. */
 struct weir_stack_node *weir__depot_decay(struct weir__depots *depots, unsigned domain, unsigned percent);
+/* Takes one magazine, if there is any, and the limit falls by one, never below its lower bound: likewise. */
+struct weir_stack_node *weir__depot_shrink(struct weir__depots *depots, unsigned domain);
 /* Takes everything, and sets the limit to its lower bound: likewise. */
 struct weir_stack_node *weir__depot_drain(struct weir__depots *depots, unsigned domain);
 

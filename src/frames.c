@@ -41,10 +41,25 @@ static struct weir__frames_cpu *owner_of(const struct weir__frames *frames, size
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 #define MPOL_BIND_MODE 2
+#define MPOL_ALLOWED_FLAG 4
+
+/* mbind() itself is content with one node that exists. */
+static int check_nodes(uint64_t nodes)
+{
+    unsigned long mask[1024 / (8 * sizeof(long))] = {0}; /* as many as Linux may have */
+    uint64_t allowed;
+    if (syscall(SYS_get_mempolicy, NULL, mask, 1024ul, NULL, (unsigned long)MPOL_ALLOWED_FLAG) != 0)
+        return -errno;
+    memcpy(&allowed, mask, sizeof allowed);
+    return (nodes & ~allowed) == 0 ? 0 : -EINVAL;
+}
 
 static int bind_to_nodes(const struct weir__frames *frames, size_t range, uint64_t nodes)
 {
     unsigned long mask[64 / (8 * sizeof(long)) + 1] = {0};
+    int error = check_nodes(nodes);
+    if (error != 0)
+        return error;
     memcpy(mask, &nodes, sizeof nodes);
     return syscall(SYS_mbind, frames->base, range, MPOL_BIND_MODE, mask, 65ul, 0u) == 0 ? 0 : -errno;
 }
@@ -109,7 +124,9 @@ int weir__frames_init(struct weir__frames *frames, const struct weir__frames_con
 
     size_t cpus = round_up(weir_percpu_nr_cpus() * sizeof frames->cpus[0], WEIR_LINE_PAIR);
     size_t bits = frames->areas * WEIR_WORDS_PER_AREA * sizeof frames->bits[0];
-    frames->meta_bytes = cpus + bits + frames->areas * sizeof frames->area[0];
+    /* Homes of CPUs that are so near would have their counters on one line. */
+    frames->area_shift = frames->spacing * sizeof frames->area[0] < WEIR_LINE_PAIR ? WEIR__AREA_APART : 0;
+    frames->meta_bytes = cpus + bits + (frames->areas << frames->area_shift) * sizeof frames->area[0];
     /* Zero: everything free and without memory. */
     frames->meta = mmap(NULL, frames->meta_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -139,25 +156,38 @@ void weir__frames_destroy(struct weir__frames *frames)
 
 /* --- the counters --- */
 
-/* Counts up to n frames as out, as long as there are no more than `limit`; how many. */
-static size_t admit(struct weir__frames *frames, size_t n, size_t limit)
+/* Counts up to n frames as out, but not fewer than `least`, as long as there are no more than `limit`; how
+ * many. *out: how many there were. */
+static size_t count_out(struct weir__frames *frames, size_t n, size_t least, size_t limit, size_t *out)
 {
+    size_t take;
     /* Relaxed, all: a number; what it stands for is ordered by the counters of the areas. */
-    size_t out = weir_load_relaxed(&frames->out), take;
+    *out = weir_load_relaxed(&frames->out);
     do {
-        size_t left = out < limit ? limit - out : 0;
+        size_t left = *out < limit ? limit - *out : 0;
         take = n < left ? n : left;
-        if (take == 0)
+        if (take < least || take == 0)
             return 0;
-    } while (!weir_cas_relaxed(&frames->out, &out, out + take));
-    size_t peak = weir_load_relaxed(&frames->out_peak);
-    while (out + take > peak && !weir_cas_relaxed(&frames->out_peak, &peak, out + take))
+    } while (!weir_cas_relaxed(&frames->out, out, *out + take));
+    return take;
+}
+
+/*
+ * The same for a caller who will have them.
+ *
+ * Every frame is counted here before it is promised in an area, and until after that promise was given
+ * back. So the areas have at least as many frames left as this has let in who have not found theirs yet:
+ * they are there.
+ */
+static size_t admit(struct weir__frames *frames, size_t n, size_t least, size_t limit)
+{
+    size_t out, take = count_out(frames, n, least, limit, &out), peak = weir_load_relaxed(&frames->out_peak);
+    while (out + take > peak && take != 0 && !weir_cas_relaxed(&frames->out_peak, &peak, out + take))
         ;
     return take;
 }
 
-/* After they can be had again: so there are always as many free ones as are not counted as out, and who is
- * admitted to the last `min` finds them. */
+/* After they can be had again. */
 static void count_back(struct weir__frames *frames, size_t n)
 {
     weir_fetch_sub_relaxed(&frames->out, n);
@@ -171,25 +201,35 @@ static void mark_used(struct weir__area *area)
 }
 
 /* Promises up to n of the area's frames to the caller, but not fewer than `least`; how many. */
-static size_t reserve(struct weir__area *area, size_t n, size_t least)
+static size_t promise(struct weir__area *area, size_t n, size_t least)
 {
-    uint32_t out = weir_load_relaxed(&area->out), take;
+    uint32_t out = weir_load_relaxed(&area->out);
+    size_t take;
     do {
         size_t left = WEIR_FRAMES_PER_AREA - out;
-        take = (uint32_t)(n < left ? n : left);
+        take = n < left ? n : left;
         if (take < least)
             return 0;
-        /* Acquire: pairs with the release in give_up() and release_area(): the bits that this promises are
-         * clear. */
-    } while (!weir_cas_acquire(&area->out, &out, out + take));
-    mark_used(area);
+        /* Acquire: pairs with the release in give_up(): the bits that this promises are clear. Release: pairs
+         * with the acquire there: for the sake of release_rest(). */
+    } while (!weir_cas_acq_rel(&area->out, &out, out + (uint32_t)take));
+    return take;
+}
+
+/* The same for somebody who uses them. */
+static size_t reserve(struct weir__area *area, size_t n, size_t least)
+{
+    size_t take = promise(area, n, least);
+    if (take != 0)
+        mark_used(area);
     return take;
 }
 
 /* So many of the area's frames are promised to nobody any more. */
 static void give_up(struct weir__area *area, size_t n)
 {
-    /* Release: pairs with the acquire in reserve() and release_area(). Acquire: keeps mark_used() behind. */
+    /* Release: pairs with the acquire in promise() and release_area(). Acquire: pairs with the release in
+     * promise(): mark_used(), which comes next, sees what release_rest() did before. */
     weir_fetch_sub_acq_rel(&area->out, (uint32_t)n);
 }
 
@@ -202,6 +242,14 @@ static void hint(struct weir__frames *frames, size_t area)
         weir_store_relaxed(&cpu->near, distance);
     if (distance < weir_load_relaxed(&cpu->near_run))
         weir_store_relaxed(&cpu->near_run, distance);
+}
+
+/* So many frames of an area, whose bits are clear, can be had again. */
+static void settle(struct weir__frames *frames, size_t area, size_t n)
+{
+    give_up(weir__frames_area(frames, area), n);
+    mark_used(weir__frames_area(frames, area)); /* after the counter: see release_rest() */
+    hint(frames, area);
 }
 
 /* The i-th area to look at, from `near` on, and how far from the home of `cpu` it is. */
@@ -227,9 +275,18 @@ static uint64_t pick(uint64_t word, size_t n)
     return clear ^ rest;
 }
 
-/* Finds and sets the n bits that were promised. Goes round until it has them all: they are there, but others,
- * who were promised others, may take the ones it looks at. (Who claims a run and fails has set bits for a
- * moment, but no more than he was promised; and he fails because somebody else did not.) */
+/*
+ * Finds and sets the n bits that were promised. Goes round until it has them all. They are there: nobody
+ * sets more bits than he was promised, not even for a moment, not even who claims a run, fails and clears
+ * what he has set; and bits are cleared before their promise is given back. So at every moment at least n
+ * are clear; but others, who were promised others, may take the ones it looks at.
+ *
+ * Lock-free: a round finds nothing only if others have set bits meanwhile. Each call sets and clears bits
+ * a bounded number of times before it ends: this one as many as it was promised, claim_run() at most a
+ * word's for each word of each place it tries. So if one goes round for ever, others come to an end again
+ * and again. Who is stopped in the middle, for good even, keeps what he was promised, and nobody waits for
+ * that.
+ */
 static void claim(struct weir__frames *frames, size_t area, size_t n, void *out[])
 {
     uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
@@ -245,31 +302,30 @@ static void claim(struct weir__frames *frames, size_t area, size_t n, void *out[
     }
 }
 
-/* Up to n; how many. */
-static size_t take(struct weir__frames *frames, size_t n, void *out[])
+/* Finds the n frames that were counted. Goes round until it has them all, for the same reasons as claim(). */
+static void take(struct weir__frames *frames, size_t n, void *out[])
 {
     struct weir__frames_cpu *cpu = &frames->cpus[weir_percpu_cpu()];
-    size_t near = weir_load_relaxed(&cpu->near), got = 0, distance;
+    size_t near = weir_load_relaxed(&cpu->near), distance;
 
-    for (size_t i = 0; i < frames->areas && got < n; i++) {
+    for (size_t i = 0; n != 0; i = i + 1 < frames->areas ? i + 1 : 0) {
         size_t area = area_after(frames, cpu, near, i, &distance);
-        size_t promised = reserve(&frames->area[area], n - got, 1);
+        size_t promised = reserve(weir__frames_area(frames, area), n, 1);
         if (promised == 0)
             continue;
-        claim(frames, area, promised, out + got);
-        got += promised;
+        claim(frames, area, promised, out);
+        out += promised;
+        n -= promised;
         if (i != 0)
             weir_store_relaxed(&cpu->near, distance);
     }
-    return got;
 }
 
 static size_t alloc(struct weir__frames *frames, size_t n, void *out[], size_t limit)
 {
-    size_t admitted = admit(frames, n, limit), got = take(frames, admitted, out);
-    if (got != admitted)
-        count_back(frames, admitted - got);
-    return got;
+    size_t admitted = admit(frames, n, 1, limit);
+    take(frames, admitted, out);
+    return admitted;
 }
 
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[])
@@ -313,14 +369,6 @@ static void clear(struct weir__frames *frames, size_t word, uint64_t mine)
     uint64_t was = weir_fetch_and_release(&frames->bits[word], ~mine);
     if ((was & mine) != mine)
         name_free_frame(frames, word, mine & ~was);
-}
-
-/* So many frames of an area, whose bits are clear, can be had again. */
-static void settle(struct weir__frames *frames, size_t area, size_t n)
-{
-    give_up(&frames->area[area], n);
-    mark_used(&frames->area[area]); /* after the counter: see release_rest() */
-    hint(frames, area);
 }
 
 void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[])
@@ -427,11 +475,12 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n)
 {
     struct weir__frames_cpu *cpu = &frames->cpus[weir_percpu_cpu()];
     size_t near = weir_load_relaxed(&cpu->near_run), distance;
-    size_t admitted = admit(frames, n, frames->limit);
 
-    for (size_t i = 0; i < frames->areas && admitted == n; i++) {
+    if (admit(frames, n, n, frames->limit) == 0)
+        return NULL;
+    for (size_t i = 0; i < frames->areas; i++) {
         size_t area = area_after(frames, cpu, near, i, &distance);
-        if (reserve(&frames->area[area], n, n) == 0)
+        if (reserve(weir__frames_area(frames, area), n, n) == 0)
             continue;
         void *run = take_run(frames, area, n);
         if (run != NULL) {
@@ -439,45 +488,48 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n)
                 weir_store_relaxed(&cpu->near_run, distance);
             return run;
         }
-        /* Who came by meanwhile may have taken it for full, and who released, for EMPTY. */
-        settle(frames, area, n);
+        settle(frames, area, n); /* as if freed: who came by meanwhile may have taken it for full */
     }
-    count_back(frames, admitted);
+    count_back(frames, n);
     return NULL;
+}
+
+/* Clears the bits of n frames in a row, the first of which is `index`. */
+static void clear_run(struct weir__frames *frames, size_t index, size_t n)
+{
+    size_t count;
+    for (; n != 0; index += count, n -= count) {
+        uint64_t mine = part_of(index, n, &count);
+        clear(frames, index / 64, mine);
+    }
 }
 
 void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n)
 {
-    size_t index = index_of(frames, first), area = index / WEIR_FRAMES_PER_AREA, count;
+    size_t index = index_of(frames, first);
     if (n == 0 || n > WEIR_FRAMES_PER_AREA - index % WEIR_FRAMES_PER_AREA)
         misuse(frames, first, "it is not the first of so many pages in a row");
-    for (size_t done = 0; done < n; done += count)
-        clear(frames, (index + done) / 64, part_of(index + done, n - done, &count));
-    settle(frames, area, n);
+    clear_run(frames, index, n);
+    settle(frames, index / WEIR_FRAMES_PER_AREA, n);
     count_back(frames, n);
 }
 
 /* --- memory of free frames --- */
 
-static bool is_empty(const struct weir__area *area)
-{
-    return weir_load_relaxed(&area->memory) % WEIR__AREA_STATES == WEIR__AREA_EMPTY; /* an estimate */
-}
-
 /* Bytes; whether the area's free frames have any memory. */
 static size_t free_bytes(const struct weir__frames *frames, const struct weir__area *area)
 {
-    if (is_empty(area))
+    /* Relaxed, both: an estimate. */
+    if (weir_load_relaxed(&area->memory) == WEIR__AREA_EMPTY)
         return 0;
-    /* Relaxed: an estimate, too. */
     return (WEIR_FRAMES_PER_AREA - (size_t)weir_load_relaxed(&area->out)) << frames->frame_shift;
 }
 
-/* Gives the memory of an area that has nothing out back to the system; how many bytes. 0 if something is out.
- */
+/* Gives the memory of an area that has nothing out back to the system; how many bytes. 0 if something is
+ * out. */
 static size_t release_area(struct weir__frames *frames, size_t index)
 {
-    struct weir__area *area = &frames->area[index];
+    struct weir__area *area = weir__frames_area(frames, index);
     uint32_t out = 0;
 
     /* Acquire: pairs with the release in give_up(): nobody writes to the frames any more. From here on the
@@ -493,72 +545,85 @@ static size_t release_area(struct weir__frames *frames, size_t index)
     return area_bytes(frames);
 }
 
-/* Gives the memory of frames that are ours back, neighbours at once. */
-static void release_frames(const struct weir__frames *frames, size_t n, void *const in[])
+/* Gives the memory of frames that are ours back, and then the frames, neighbours at once. */
+static void release_frames(struct weir__frames *frames, size_t n, void *const in[])
 {
     for (size_t i = 0, run; i < n; i += run) {
         for (run = 1; i + run < n && (char *)in[i] + (run << frames->frame_shift) == in[i + run];)
             run++;
         madvise(in[i], run << frames->frame_shift, MADV_DONTNEED);
+        clear_run(frames, index_of(frames, in[i]), run);
     }
+}
+
+/* Is any frame of the area free, or about to be? */
+static bool any_clear(const struct weir__frames *frames, size_t area)
+{
+    const uint64_t *bits = frames->bits + area * WEIR_WORDS_PER_AREA;
+    for (size_t i = 0; i < WEIR_WORDS_PER_AREA; i++)
+        if (weir_load_relaxed(&bits[i]) != ~UINT64_C(0)) /* relaxed: what matters the counter has told us */
+            return true;
+    return false;
 }
 
 /*
  * The same for the free frames of an area that has something out. How many bytes.
  *
- * Its state becomes EMPTY before the rest of it is promised to us, and whoever brings the counter down marks it
- * as USED after that. So a frame that is freed meanwhile either was among those that were promised, or the area
- * is USED when this is over, and looked at again.
- *
- * Our own frames come back without memory. But ours may be counted while their bits are clear already, and if
- * the area was used and became quiet again, another release is promised others and claims these. So each
- * EMPTY has a number of its own: who finds another state than his in the end marks the area, too.
+ * Its state becomes EMPTY before the rest of it is promised to us. Whoever frees brings the counter down, and
+ * looks at the state after that. If he was first, his frame is among those that were promised. If we were, he
+ * learns of EMPTY by the counter, and the area is USED when this is over, and looked at again. So it is if
+ * frames are left that were promised to others: they may take ours instead, once we have given them back.
  */
-static size_t release_rest(struct weir__frames *frames, size_t index)
+static size_t release_rest(struct weir__frames *frames, size_t index, size_t most)
 {
-    struct weir__area *area = &frames->area[index];
+    struct weir__area *area = weir__frames_area(frames, index);
     uint32_t quiet = WEIR__AREA_QUIET;
-    uint32_t empty = weir_fetch_add_relaxed(&frames->rests, (uint32_t)WEIR__AREA_STATES) + WEIR__AREA_EMPTY;
     void *mine[WEIR_FRAMES_PER_AREA];
 
-    /* Acquire-release: keeps the promise behind it. */
-    if (!weir_cas_acq_rel(&area->memory, &quiet, empty))
+    /* Relaxed: the release in promise() comes after it. */
+    if (!weir_cas_relaxed(&area->memory, &quiet, (uint32_t)WEIR__AREA_EMPTY))
         return 0;
-    uint32_t out = weir_load_relaxed(&area->out);
-    do {
-        if (out == WEIR_FRAMES_PER_AREA) {
-            mark_used(area); /* it may have been full a while ago */
-            return 0;
-        }
-        /* Acquire: as in reserve(). Release: pairs with the acquire in give_up(); who frees later, and looks
-         * whether he has to mark the area, sees that it is EMPTY. */
-    } while (!weir_cas_acq_rel(&area->out, &out, (uint32_t)WEIR_FRAMES_PER_AREA));
-    size_t n = WEIR_FRAMES_PER_AREA - out;
-    claim(frames, index, n, mine);
-    release_frames(frames, n, mine);
-    for (size_t i = 0; i < n; i++) {
-        size_t frame = index_of(frames, mine[i]);
-        clear(frames, frame / 64, UINT64_C(1) << frame % 64);
+    size_t n = promise(area, most, 1);
+    if (n == 0) {
+        mark_used(area); /* nothing was left; but what comes back has memory */
+        return 0;
     }
+    claim(frames, index, n, mine);
+    bool more = any_clear(frames, index);
+    release_frames(frames, n, mine);
     give_up(area, n);
-    /* Relaxed: what another release stores before it is promised anything comes with give_up(). */
-    if (weir_load_relaxed(&area->memory) != empty)
+    if (more)
         mark_used(area);
     hint(frames, index);
     return n << frames->frame_shift;
 }
 
+/* Either, with as many frames counted as out as it will need: others must not be let in to frames that we
+ * have. How many bytes. */
+static size_t release_one(struct weir__frames *frames, size_t index)
+{
+    size_t out = weir_load_relaxed(&weir__frames_area(frames, index)->out), all; /* relaxed: a guess */
+    size_t n = WEIR_FRAMES_PER_AREA - out, least = out == 0 ? n : 1;
+    size_t counted = count_out(frames, n, least, frames->frames, &all);
+    if (counted == 0)
+        return 0;
+    size_t bytes = out == 0 ? release_area(frames, index) : release_rest(frames, index, counted);
+    count_back(frames, counted);
+    return bytes;
+}
+
 static bool is_idle(const struct weir__frames *frames, size_t index)
 {
-    const struct weir__area *area = &frames->area[index];
-    return !is_empty(area) && weir_load_relaxed(&area->out) == 0;
+    const struct weir__area *area = weir__frames_area(frames, index);
+    return weir_load_relaxed(&area->memory) != WEIR__AREA_EMPTY && weir_load_relaxed(&area->out) == 0;
 }
 
 static bool has_rest(const struct weir__frames *frames, size_t index, enum weir__area_memory memory)
 {
+    const struct weir__area *area = weir__frames_area(frames, index);
     /* Relaxed: a guess. A part of a huge page is not given back. */
-    return !frames->huge && weir_load_relaxed(&frames->area[index].memory) == (uint32_t)memory &&
-           free_bytes(frames, &frames->area[index]) != 0;
+    return !frames->huge && weir_load_relaxed(&area->memory) == (uint32_t)memory &&
+           weir_load_relaxed(&area->out) != 0 && free_bytes(frames, area) != 0;
 }
 
 /* From here on those that are not used until the next call are quiet. */
@@ -568,7 +633,7 @@ static void watch_rests(struct weir__frames *frames)
         uint32_t used = WEIR__AREA_USED;
         if (has_rest(frames, i, WEIR__AREA_USED))
             /* Relaxed: who uses it stores USED again. */
-            weir_cas_relaxed(&frames->area[i].memory, &used, (uint32_t)WEIR__AREA_QUIET);
+            weir_cas_relaxed(&weir__frames_area(frames, i)->memory, &used, (uint32_t)WEIR__AREA_QUIET);
     }
 }
 
@@ -586,7 +651,7 @@ static size_t release_areas(struct weir__frames *frames, unsigned percent)
         n += is_idle(frames, i);
     size_t want = percent_of(n, percent);
     for (size_t i = frames->areas; i-- > 0 && want != 0;)
-        if (is_idle(frames, i) && (given = release_area(frames, i)) != 0) {
+        if (is_idle(frames, i) && (given = release_one(frames, i)) != 0) {
             bytes += given;
             want--;
         }
@@ -600,7 +665,7 @@ static size_t release_rests(struct weir__frames *frames, unsigned percent)
         n += has_rest(frames, i, WEIR__AREA_QUIET);
     size_t want = percent_of(n, percent);
     for (size_t i = frames->areas; i-- > 0 && want != 0;)
-        if (has_rest(frames, i, WEIR__AREA_QUIET) && (given = release_rest(frames, i)) != 0) {
+        if (has_rest(frames, i, WEIR__AREA_QUIET) && (given = release_one(frames, i)) != 0) {
             bytes += given;
             want--;
         }
@@ -626,6 +691,6 @@ size_t weir__frames_releasable(const struct weir__frames *frames)
         return 0;
     for (size_t i = 0; i < frames->areas; i++)
         if (!frames->huge || is_idle(frames, i))
-            bytes += free_bytes(frames, &frames->area[i]);
+            bytes += free_bytes(frames, weir__frames_area(frames, i));
     return bytes;
 }

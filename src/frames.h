@@ -11,19 +11,25 @@
  *     free      clear the bits, then bring the counter down: it never promises a bit that is not clear
  *
  * A run, frames in a row, is promised like any n frames, all of it or nothing. That so many clear bits are
- * neighbours is not promised: they are looked for from the top of the area, claimed word by word, and given up
- * again if somebody else was faster; then the promise is given back, and the next area is tried. Single frames
- * come from the bottom.
+ * neighbours is not promised: they are looked for from the top of the area, claimed word by word, and
+ * given up again if somebody else was faster; then the promise is given back, and the next area is tried.
+ * Single frames come from the bottom.
  *
- * A counter that is zero means an area with nothing out: whoever swaps it from zero to full has the area for
- * himself, and may give its memory back to the system. Freed frames merge by themselves, there is nothing to
- * merge.
+ * A counter that is zero means an area with nothing out: whoever swaps it from zero to full has the area
+ * for himself, and may give its memory back to the system. Freed frames merge by themselves, there is
+ * nothing to merge.
  *
  * Each CPU has a home, the homes are spread over the range, and a CPU allocates from the first area at or
  * after its home that has a frame left: so CPUs keep apart, memory that has been used before is used again
- * before untouched memory, and the areas far from home are the ones that run empty. The metadata lies apart
- * from the frames: 72 bytes per area of 2 MiB. (The counter in front of the bitmap is LLFree's idea: L.
- * Wrenger et al., USENIX ATC 2023.)
+ * before untouched memory, and the areas far from home are the ones that run empty.
+ *
+ * One counter of all frames comes before those of the areas: who it lets in to frames finds them. It knows
+ * of the last ones, which not everybody may have.
+ *
+ * The metadata lies apart from the frames: 72 bytes per area of 2 MiB, 192 where there are fewer than 16
+ * areas per CPU, and 128 per CPU. At most 0.1 % of a range of 2 MiB per CPU or more, with two bytes per
+ * frame, and another one, that others keep (extents.c, prepare.c). (The counter in front of the bitmap is
+ * LLFree's idea: L. Wrenger et al., USENIX ATC 2023.)
  */
 #ifndef WEIR_SRC_FRAMES_H
 #define WEIR_SRC_FRAMES_H
@@ -34,22 +40,24 @@
 
 #include "weir/atomic.h"
 
-#ifndef WEIR_FRAMES_PER_AREA /* tests have smaller ones; whole words */
+#ifndef WEIR_FRAMES_PER_AREA /* the explorer has smaller ones */
 #define WEIR_FRAMES_PER_AREA 512
 #endif
 #define WEIR_WORDS_PER_AREA (WEIR_FRAMES_PER_AREA / 64)
 
 struct weir__area {
     uint32_t out;    /* frames out or promised; WEIR_FRAMES_PER_AREA: full, or held by who gives it back */
-    uint32_t memory; /* enum weir__area_memory; EMPTY with a number above it, see release_rest() */
+    uint32_t memory; /* enum weir__area_memory */
 };
+
+/* Where there are few areas per CPU, each has a line pair for itself: one in 1 << this many. */
+#define WEIR__AREA_APART 4
 
 /* Do free frames of an area have memory? */
 enum weir__area_memory {
     WEIR__AREA_EMPTY, /* no */
     WEIR__AREA_QUIET, /* perhaps; nobody has used the area since release looked at it */
     WEIR__AREA_USED,  /* perhaps */
-    WEIR__AREA_STATES = 4,
 };
 
 struct weir__frames_cpu {
@@ -67,7 +75,8 @@ struct weir__frames {
     size_t limit; /* frames that may be out without the reserve */
     bool stays;   /* memory is not given back */
     bool huge;
-    size_t spacing; /* areas from one CPU's home to the next */
+    size_t spacing;      /* areas from one CPU's home to the next */
+    unsigned area_shift; /* see weir__frames_area() */
     struct weir__area *area;
     uint64_t *bits; /* WEIR_WORDS_PER_AREA per area; set: out */
     struct weir__frames_cpu *cpus;
@@ -76,9 +85,8 @@ struct weir__frames {
     void *meta;
     size_t meta_bytes;
     /* On a line of their own. */
-    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out, or about to be */
+    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out, about to be, or in the hands of release */
     size_t out_peak;
-    uint32_t rests; /* WEIR__AREA_STATES for each rest that was released */
 };
 
 struct weir__frames_config {
@@ -92,6 +100,11 @@ struct weir__frames_config {
     const char *name;   /* for the kernel's list of mappings; NULL: none */
 };
 
+static inline struct weir__area *weir__frames_area(const struct weir__frames *frames, size_t index)
+{
+    return &frames->area[index << frames->area_shift];
+}
+
 /* Reserves address space, and, unless told otherwise, commits nothing: frames cost memory from when they are
  * first written. 0; -ENOMEM; -EINVAL for NUMA nodes that do not exist, -ENOSYS where the kernel has none;
  * what mlock() says. */
@@ -102,7 +115,8 @@ void weir__frames_destroy(struct weir__frames *frames);
  * All of the following: any context, lock-free, no system call, but release.
  */
 
-/* Up to n frames; how many. Leaves `min`. */
+/* Up to n frames; how many: as many as there are, but for those that another thread has in its hands just
+ * now, to give them back or to release their memory. Leaves `min`. */
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[]);
 /* The same, the last ones included. */
 size_t weir__frames_alloc_reserved(struct weir__frames *frames, size_t n, void *out[]);
@@ -117,8 +131,8 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n);
 void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n);
 
 /* Gives memory of free frames back to the system: of `percent` of the areas that have nothing out, rounded
- * up; and likewise of those that have something out but were not used since the last call, or, with 100, of all
- * of them. How many bytes. */
+ * up; and likewise of those that have something out but were not used since the last call, or, with 100,
+ * of all of them. How many bytes. */
 size_t weir__frames_release(struct weir__frames *frames, unsigned percent);
 /* How many bytes release could give back, by and by; an estimate, but 0 only if there are none. */
 size_t weir__frames_releasable(const struct weir__frames *frames);

@@ -153,6 +153,22 @@ static void unpark(struct weir_page_cache *pages)
     }
 }
 
+/* Gives it to the frames; how many pages. For whoever gives back: he may be none of the registered users, who
+ * alone may touch magazines; the helper thread never is. Inside the gate. */
+static size_t unpark_to_frames(struct weir_page_cache *pages)
+{
+    struct weir_llist_node *chain = weir_llist_del_all(&pages->parked);
+    size_t total = 0;
+    while (chain != NULL) {
+        void *array[AT_ONCE];
+        size_t n;
+        chain = spread(pages, chain, array, &n);
+        frames_free(pages, n, array);
+        total += n;
+    }
+    return total;
+}
+
 /* One of them, the others to the frames: never into a depot, which might call the helper. Inside the gate. */
 static void *unpark_one(struct weir_page_cache *pages)
 {
@@ -370,7 +386,7 @@ static size_t release(struct weir_page_cache *pages, unsigned percent)
 
 static size_t decay(struct weir_page_cache *pages)
 {
-    unpark(pages);
+    unpark_to_frames(pages);
     weir_cache_decay(pages->paths.cache);
     weir__extents_decay(pages->extents, DECAY_PERCENT);
     return release(pages, DECAY_PERCENT);
@@ -437,7 +453,7 @@ static size_t give_back(void *arg, size_t bytes)
     if (free_bytes != 0)
         given = release(pages, bytes >= free_bytes ? 100 : (unsigned)(bytes / (free_bytes / 100 + 1) + 1));
     if (given < bytes) {
-        unpark(pages);
+        unpark_to_frames(pages);
         weir__extents_decay(pages->extents, 100);
         weir_cache_shrink(pages->paths.cache);
         given += release(pages, 100);
@@ -455,15 +471,24 @@ size_t weir_page_cache_drain_cpu(struct weir_page_cache *pages, unsigned cpu, en
 
 size_t weir_page_cache_drain_all(struct weir_page_cache *pages, enum weir_drain how)
 {
-    unpark_if_any(pages);
     size_t drained = weir_cache_drain_all(pages->paths.cache, how);
     if (errno == 0 && weir__enter()) {
+        drained += unpark_to_frames(pages);
         drained += weir__extents_decay(pages->extents, 100);
         release(pages, 100);
         weir__leave();
         errno = 0; /* whatever the system call left there */
     }
     return drained;
+}
+
+/* The engine does not see what weir_page_alloc_nolock() took from the frames, and what came back to them past
+ * it. Between the snapshots pages may have moved: never below zero. */
+static size_t pages_out(const struct weir_page_cache_stats *stats)
+{
+    size_t here = stats->cache.cached + stats->cache.waiting_objects + stats->block_pages + stats->parked +
+                  stats->extent_pages + stats->extent_pool_pages;
+    return stats->frames > here ? stats->frames - here : 0;
 }
 
 void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache_stats *stats)
@@ -478,6 +503,7 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     stats->parked = weir_load_relaxed(&pages->nr_parked);
     stats->released = weir_load_relaxed(&pages->released);
     weir__extents_stats(pages->extents, stats);
+    stats->cache.out = pages_out(stats);
 }
 
 /* --- making and unmaking --- */
@@ -517,6 +543,13 @@ static struct weir_page_cache_config complete(const struct weir_page_cache_confi
     return config;
 }
 
+/* In whole areas, as the frames have it. */
+static size_t pages_of(const struct weir_page_cache_config *config)
+{
+    size_t area = WEIR_FRAMES_PER_AREA * config->page_size;
+    return (config->capacity / area + (config->capacity % area != 0)) * WEIR_FRAMES_PER_AREA;
+}
+
 const char *weir_page_cache_config_error(const struct weir_page_cache_config *given)
 {
     const struct weir_page_cache_config config = complete(given);
@@ -533,7 +566,7 @@ const char *weir_page_cache_config_error(const struct weir_page_cache_config *gi
         return "high_fraction: 8 or more, or 0 for the default";
     if (config.high != 0 && config.high_fraction != 0)
         return "high and high_fraction: one of them only";
-    if (config.min > config.capacity / config.page_size / 2)
+    if (config.min > pages_of(&config) / 2)
         return "min: at most half of the pages";
     if (config.huge_pages != WEIR_HUGE_PAGES_NEVER && config.huge_pages != WEIR_HUGE_PAGES_ADVISE)
         return "huge_pages: none of enum weir_huge_pages";
@@ -678,7 +711,7 @@ int weir_page_cache_create(struct weir_page_cache **result, const struct weir_pa
     if (pages == NULL)
         return -ENOMEM;
     *pages = (struct weir_page_cache){0};
-    strcpy(pages->name, config.name);
+    memcpy(pages->name, config.name, strlen(config.name) + 1); /* it fits: see is_name() */
     config.name = pages->name;
     pages->shrinker = (struct weir_shrinker){idle_bytes, give_back, pages, pages->name, {0}};
     error = create_parts(pages, &config);
@@ -717,7 +750,11 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
     if (error != 0)
         return error;
     stop_giving(pages); /* what they have in their hands would look as if it were out */
-    recover(pages);
+    if (weir__enter()) {
+        unpark_to_frames(pages);
+        weir__extents_decay(pages->extents, 100);
+        weir__leave();
+    }
     weir_cache_shrink(pages->paths.cache);
     if (is_busy(pages)) {
         report(pages);

@@ -50,8 +50,9 @@ __attribute__((format(printf, 2, 3))) static void say(const struct weir__prepare
     va_start(args, format);
     vsnprintf(line + n, sizeof line - (size_t)n - 1, format, args);
     va_end(args);
-    strcat(line, "\n");
-    if (write(STDERR_FILENO, line, strlen(line)) < 0)
+    size_t length = strlen(line);
+    line[length] = '\n'; /* instead of the zero byte */
+    if (write(STDERR_FILENO, line, length + 1) < 0)
         return; /* nobody can be told */
 }
 

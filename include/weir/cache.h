@@ -51,7 +51,7 @@ WEIR_BEGIN_C_NAMES
 
 /* The allocator behind it. Both are called by whatever thread needs them, several at the same time, and by
  * whatever context: if the cache is used from signal handlers, they must allow that. Decay calls free_bulk on
- * the helper thread. */
+ * the helper thread, and weir_shrink() on whichever thread calls it. */
 struct weir_cache_ops {
     /* Fills objects[0..] with up to n objects; how many. Fewer than n, or 0, if there are no more. */
     size_t (*alloc_bulk)(void *backend, size_t n, void *objects[]);
@@ -82,7 +82,7 @@ struct weir_cache_config {
     unsigned decay_percent;
     /* Stands in front of what weir_cache_print() writes; NULL: "cache". Not copied. */
     const char *name;
-    /* weir_shrink() does not ask it; nor does it where object_size is 0, since it asks for bytes. */
+    /* weir_shrink() does not ask the cache. (Nor does it if object_size is 0: it asks for bytes.) */
     bool no_shrinker;
 };
 
@@ -170,7 +170,7 @@ WEIR_API const char *weir_cache_config_error(const struct weir_cache_config *con
 
 /*
  * Makes a cache. 0; or, with *cache set to NULL: -EINVAL if weir_cache_config_error() has something to say;
- * -ENOMEM; or what weir_percpu_init() or weir_grace_qsbr() say.
+ * -ENOMEM; what weir_percpu_init() or weir_grace_qsbr() say; or what weir_shrinker_register() says.
  *   Progress: may block.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: allocates; -ENOMEM.
  */
@@ -179,10 +179,11 @@ WEIR_API int weir_cache_create(struct weir_cache **cache, const struct weir_cach
 /*
  * Waits for what was handed to weir_cache_free_rcu(), gives every object in the cache back to the backend,
  * and frees the cache. Objects that are still out are the backend's concern. 0; -EOWNERDEAD in a child
- * process that cannot use the cache (see weir_cache_usable()), and then nothing is freed. NULL is allowed.
+ * process that cannot use the cache (see weir_cache_usable()), or -EDEADLK inside free_bulk that
+ * weir_shrink() has this cache call, and then nothing is freed. NULL is allowed.
  *   Progress: may block.
  *   Callers: when nobody uses the cache any more; not in a signal handler, not inside a read-side critical
- *   section (an online reader is put offline meanwhile).
+ *   section (an online reader is put offline meanwhile); with no lock held that free_bulk takes.
  *   Ordering: none.  Memory: frees.
  */
 WEIR_API int weir_cache_destroy(struct weir_cache *cache);

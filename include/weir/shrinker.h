@@ -98,10 +98,13 @@ struct weir_pressure_config {
     unsigned window_microseconds;
     /* What is asked for at each event; 0: an eighth of weir_shrinkable(), but at least 1 MiB. */
     size_t bytes;
+    /* For so long after that nothing more is asked for; what happens meanwhile counts as one event, then. At
+     * most 3600000; 0: 1000. */
+    unsigned pause_milliseconds;
 };
 
 /* clang-format off */
-#define WEIR_PRESSURE_CONFIG_INIT { NULL, false, 0, 0, 0 }
+#define WEIR_PRESSURE_CONFIG_INIT { NULL, false, 0, 0, 0, 0 }
 /* clang-format on */
 
 struct weir_pressure_stats {
@@ -119,12 +122,14 @@ WEIR_API const char *weir_pressure_config_error(const struct weir_pressure_confi
 
 /*
  * Starts a thread, weir-pressure, that sleeps until the kernel says that tasks wait for memory, and then
- * calls weir_shrink(). `config` NULL: the defaults. 0; -EALREADY if there is one; -EINVAL if
+ * calls weir_shrink(). It gets no signals, and is no real-time thread, whoever starts it. `config` NULL: the
+ * defaults. 0; -EALREADY if there is one, one that is being ended included; -EINVAL if
  * weir_pressure_config_error() has something to say, or if the kernel takes no such window from a process
  * without CAP_SYS_RESOURCE; -ENOTSUP if this kernel has no pressure stall information (none is built in, or
- * it was started without: psi=1); -ENOENT if there is no file of the name given; -EACCES or -EPERM if it may
- * not be written; -EOWNERDEAD as weir_shrinker_register(); or what else the system says. A child of fork()
- * has no such thread, and may start one.
+ * it was started without: psi=1), or if the file given is of another kind, and then nothing is written to it;
+ * -ENOENT if there is no file of the name given; -EACCES or -EPERM if it may not be written; -EOWNERDEAD as
+ * weir_shrinker_register(); or what else the system says. A child of fork() has no such thread, and may start
+ * one; where a scan forks, the thread goes on in the child to the end of the scans, and ends.
  *   Progress: may block: a mutex, system calls.  Callers: any thread, not a signal handler.  Ordering: none.
  *   Memory: a thread's stack.
  */
@@ -133,14 +138,15 @@ WEIR_API int weir_pressure_start(const struct weir_pressure_config *config);
 /*
  * Ends the thread, after the scans that it may be in. 0, also if there is none; -EDEADLK on that thread
  * itself: inside a count or scan that it calls.
- *   Progress: may block: waits for count and scan.  Callers: as weir_shrinker_unregister().
+ *   Progress: may block: waits for count and scan.
+ *   Callers: any thread, not a signal handler; with no lock held that a scan takes.
  *   Ordering: acquires what count and scan did on it.  Memory: none.
  */
 WEIR_API int weir_pressure_stop(void);
 
 /*
- * What it has done.
- *   Progress: may block: a mutex.  Callers: any thread, not a signal handler.  Ordering: none.  Memory: none.
+ * What it has done; who sees an event here sees what it gave, too.
+ *   Progress: wait-free.  Callers: any context.  Ordering: acquires the scans of the events.  Memory: none.
  */
 WEIR_API void weir_pressure_stats(struct weir_pressure_stats *stats);
 

@@ -358,7 +358,8 @@ static void touch(const volatile void *address)
     locations++;
     location[here].address = address;
     location[here].n = 1;
-    location[here].value[0] = *(const volatile uint64_t *)address;
+    /* It may be a half of 8 bytes. */
+    memcpy(&location[here].value[0], (const void *)(uintptr_t)address, sizeof location[here].value[0]);
     memset(&location[here].told[0], 0, sizeof location[here].told[0]);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir-explore: runs scenarios of the list, the stack and the pool, and protocols of the engine, through
- * every interleaving.
+ * weir-explore: runs scenarios of the list, the stack and the pool, protocols of the engine, and the page
+ * frames, through every interleaving.
  *
  * A sweep makes scenarios of every combination of some operations; without arguments all of them run.
  * `--bugs` instead tries the explorer: counts the schedules of programs whose number is known, goes through

@@ -52,8 +52,7 @@ enum action {
     RESERVED, /* likewise, the last ones included */
     RUN,      /* n frames in a row */
     FREE,     /* what the thread has held longest */
-    AREA,     /* area n's memory goes, if nothing is out */
-    REST,     /* that of its free frames */
+    MEMORY,   /* that of area n's free frames goes */
     WATCH,    /* areas become quiet */
     RELEASE,  /* n percent of all */
     /* Mistakes. */
@@ -105,7 +104,7 @@ static unsigned holds[EXPLORE_THREADS];
 static uint64_t stamps;
 static size_t of_reserve; /* frames that were had with leave to take the last ones */
 static size_t most;       /* frames that were out at once */
-static uint32_t moment;   /* an access to it lets others come in between */
+static uint64_t moment;   /* an access to it lets others come in between */
 
 static char *const base = (char *)(uintptr_t)(1 << 30); /* nothing is there */
 
@@ -312,38 +311,59 @@ static void release_area_late(size_t index)
     take_memory(base + index * area_bytes(&frames), area_bytes(&frames), MADV_DONTNEED);
 }
 
-static void release_rest_wrong(enum action mistake, size_t index)
+/* Of all frames whose bits are clear. */
+static void take_clear(size_t index)
+{
+    for (size_t i = index * WEIR_FRAMES_PER_AREA; i < (index + 1) * WEIR_FRAMES_PER_AREA; i++)
+        if ((bits[i / 64] >> i % 64 & 1) == 0)
+            take_memory(base + (i << SHIFT), 1 << SHIFT, MADV_DONTNEED);
+}
+
+static void release_rest_wrong(enum action mistake, size_t index, size_t wanted)
 {
     void *mine[PIECES];
-    size_t n = reserve(&area[index], PIECES, 1);
+    size_t n = promise(&area[index], wanted, 1);
     if (n == 0)
         return;
     weir_store_relaxed(&area[index].memory, (uint32_t)WEIR__AREA_EMPTY);
-    if (mistake == REST_LATE) {
+    if (mistake == REST_UNCLAIMED) {
+        take_clear(index);
+    } else {
         claim(&frames, index, n, mine);
         release_frames(&frames, n, mine);
-        for (size_t i = 0; i < n; i++)
-            clear(&frames, number_of(mine[i]) / 64, UINT64_C(1) << number_of(mine[i]) % 64);
-    } else {
-        for (size_t i = 0; i < WEIR_FRAMES_PER_AREA; i++)
-            if ((bits[(index * WEIR_FRAMES_PER_AREA + i) / 64] >> i % 64 & 1) == 0)
-                take_memory(base + ((index * WEIR_FRAMES_PER_AREA + i) << SHIFT), 1 << SHIFT, MADV_DONTNEED);
     }
     give_up(&area[index], n);
+}
+
+static void release_wrong(enum action mistake, size_t index)
+{
+    size_t n = mistake == AREA_LATE ? WEIR_FRAMES_PER_AREA : PIECES, all;
+    size_t counted = count_out(&frames, n, mistake == AREA_LATE ? n : 1, frames.frames, &all);
+    if (counted == 0)
+        return;
+    if (mistake == AREA_LATE)
+        release_area_late(index);
+    else
+        release_rest_wrong(mistake, index, counted);
+    count_back(&frames, counted);
 }
 
 /* In the first area. */
 static void claim_half(size_t n)
 {
     size_t first = 32, count;
-    if (reserve(&area[0], n, n) == 0)
+    if (admit(&frames, n, n, frames.limit) == 0)
         return;
+    if (reserve(&area[0], n, n) == 0) {
+        count_back(&frames, n);
+        return;
+    }
     for (size_t done = 0; done < n; done += count)
         if (!set_part(&bits[(first + done) / 64], part_of(first + done, n - done, &count))) {
-            give_up(&area[0], n);
+            settle(&frames, 0, n);
+            count_back(&frames, n);
             return;
         }
-    count = admit(&frames, n, frames.limit);
     hold((struct piece){.first = first, .n = n, .run = true});
 }
 
@@ -362,11 +382,8 @@ static void make(const struct step *step)
     case FREE:
         free_piece();
         return;
-    case AREA:
-        release_area(&frames, step->n);
-        return;
-    case REST:
-        release_rest(&frames, step->n);
+    case MEMORY:
+        release_one(&frames, step->n);
         return;
     case WATCH:
         watch_rests(&frames);
@@ -380,11 +397,9 @@ static void make(const struct step *step)
         free_wrong(step->action);
         return;
     case AREA_LATE:
-        release_area_late(step->n);
-        return;
     case REST_LATE:
     case REST_UNCLAIMED:
-        release_rest_wrong(step->action, step->n);
+        release_wrong(step->action, step->n);
         return;
     case RUN_HALF:
         claim_half(step->n);
@@ -407,7 +422,7 @@ static void finish_frame(size_t frame)
     if (out != (owner[frame] != NOBODY))
         explore_fail("frame %zu %s", frame, out ? "is out, and nobody has it" : "is somebody's, and free");
     if (!out && is_seen(frame) && content[frame] != 0 &&
-        area[frame / WEIR_FRAMES_PER_AREA].memory % WEIR__AREA_STATES == WEIR__AREA_EMPTY)
+        area[frame / WEIR_FRAMES_PER_AREA].memory == WEIR__AREA_EMPTY)
         explore_fail("free frame %zu has memory, and its area is said to have none", frame);
 }
 
@@ -553,7 +568,7 @@ static struct frames_program programs[] = {
      2,
      EXPLORE_ANY,
      1,
-     {{{FREE, 0, false}}, {{AREA, 0, false}}},
+     {{{FREE, 0, false}}, {{MEMORY, 0, false}}},
      .free = {ALL_BUT_0},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
@@ -562,7 +577,7 @@ static struct frames_program programs[] = {
      2,
      3,
      2,
-     {{{FREE, 0, false}, {ALLOC, 1, false}, {FREE, 0, false}}, {{AREA, 0, false}}},
+     {{{FREE, 0, false}, {ALLOC, 1, false}, {FREE, 0, false}}, {{MEMORY, 0, false}}},
      .free = {ALL_BUT_0},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
@@ -571,7 +586,7 @@ static struct frames_program programs[] = {
      3,
      2,
      1,
-     {{{RUN, 65, false}, {FREE, 0, false}}, {{ALLOC, 1, false}}, {{AREA, 0, false}}},
+     {{{RUN, 65, false}, {FREE, 0, false}}, {{ALLOC, 1, false}}, {{MEMORY, 0, false}}},
      .free = {ALL},
      .memory = {WEIR__AREA_USED}},
     {"the memory goes twice",
@@ -579,15 +594,15 @@ static struct frames_program programs[] = {
      3,
      3,
      1,
-     {{{AREA, 0, false}}, {{AREA, 0, false}}, {{ALLOC, 1, false}, {FREE, 0, false}}},
+     {{{MEMORY, 0, false}}, {{MEMORY, 0, false}}, {{ALLOC, 1, false}, {FREE, 0, false}}},
      .free = {ALL},
      .memory = {WEIR__AREA_QUIET}},
     {"free, and the rest's memory goes",
      false,
      2,
-     EXPLORE_ANY,
+     5,
      1,
-     {{{FREE, 0, false}}, {{REST, 0, false}}},
+     {{{FREE, 0, false}}, {{MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
@@ -596,7 +611,7 @@ static struct frames_program programs[] = {
      2,
      4,
      2,
-     {{{FREE, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{FREE, 0, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
@@ -605,7 +620,7 @@ static struct frames_program programs[] = {
      2,
      3,
      2,
-     {{{ALLOC, 1, false}, {FREE, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{ALLOC, 1, false}, {FREE, 0, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_USED}},
     {"free and alloc, and the rest's memory goes",
@@ -613,7 +628,7 @@ static struct frames_program programs[] = {
      3,
      3,
      1,
-     {{{FREE, 0, false}}, {{ALLOC, 1, false}}, {{REST, 0, false}}},
+     {{{FREE, 0, false}}, {{ALLOC, 1, false}}, {{MEMORY, 0, false}}},
      .free = {{0, 0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
@@ -622,7 +637,7 @@ static struct frames_program programs[] = {
      2,
      2,
      2,
-     {{{RUN, 32, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{RUN, 32, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x2FFFFFFFE}},
      .memory = {WEIR__AREA_USED}},
     {"a run fails, and the rest's memory goes",
@@ -630,15 +645,15 @@ static struct frames_program programs[] = {
      2,
      2,
      2,
-     {{{RUN, 32, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{RUN, 32, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x6FFFFFFFE}},
      .memory = {WEIR__AREA_USED}},
-    {"rest and area at once",
+    {"freed, and two take the memory",
      false,
      3,
      3,
      1,
-     {{{FREE, 0, false}}, {{AREA, 0, false}}, {{REST, 0, false}}},
+     {{{FREE, 0, false}}, {{MEMORY, 0, false}}, {{MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
@@ -647,7 +662,7 @@ static struct frames_program programs[] = {
      3,
      3,
      1,
-     {{{FREE, 0, false}}, {{REST, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{FREE, 0, false}}, {{MEMORY, 0, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},
@@ -711,7 +726,7 @@ static struct frames_program programs[] = {
      2,
      3,
      1,
-     {{{FREE_MARK_FIRST, 0, false}}, {{WATCH, 0, false}, {REST, 0, false}}},
+     {{{FREE_MARK_FIRST, 0, false}}, {{WATCH, 0, false}, {MEMORY, 0, false}}},
      .free = {{0x2}},
      .memory = {WEIR__AREA_QUIET},
      .held = {1}},

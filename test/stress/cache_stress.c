@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * weir/cache.h: threads that come and go and change CPUs, and a signal handler that interrupts them,
- * allocate, free, free after a grace period, pass objects on, decay, drain and ask for statistics, all at
- * once; in the second half magazines are often not to be had. Readers look at objects until their grace
+ * allocate, free, free after a grace period, pass objects on, decay, drain, shrink and ask for statistics, all
+ * at once; in the second half magazines are often not to be had. Readers look at objects until their grace
  * period is over. The backend counts every object.
  */
 #include "stress_cache.h"
+#include "weir/shrinker.h"
 
-enum { HIGH = 8 * CAPACITY, PUBLISHED = 16 };
+enum { HIGH = 8 * CAPACITY, PUBLISHED = 16, OBJECT_BYTES = 100 };
 
 static struct backend_object *published[PUBLISHED]; /* where readers find them */
 static bool magazines_abound; /* so that a signal handler may call weir_cache_free_rcu() */
@@ -92,7 +93,10 @@ static void seldom(uint64_t dice)
         weir_cache_decay(cache);
         break;
     case 5:
-        weir_cache_shrink(cache);
+        if (dice >> 8 & 1)
+            weir_cache_shrink(cache);
+        else /* a part of it, or all */
+            weir_shrink((dice >> 9 & 7) != 0 ? (dice >> 16) % (20 * CAPACITY * OBJECT_BYTES) : SIZE_MAX);
         break;
     case 6:
         weir_cache_stats_cpu(cache, cpus[(dice >> 16) % nr_cpus], &stats);
@@ -197,6 +201,7 @@ static void round_with(unsigned percent_of_magazines_that_fail, unsigned domains
     backend.entered = backend_entered;
     struct weir_cache_config config = config_of(HIGH, grace);
     config.registered_users = true;
+    config.object_size = OBJECT_BYTES; /* weir_shrink() asks it */
     create(&config, &source, domains);
     stress_run(work, stress.milliseconds / 2, interrupt);
     for (unsigned i = 0; i < PUBLISHED; i++) {

@@ -36,6 +36,9 @@ static bool stress_stop;
 __attribute__((format(printf, 1, 2), noreturn, unused)) static void stress_fail(const char *format, ...)
 {
     static bool failed;
+    sigset_t everything;
+    sigfillset(&everything); /* a handler that fails, too, would wait here for its own thread */
+    pthread_sigmask(SIG_BLOCK, &everything, NULL);
     while (weir_xchg_relaxed(&failed, true))
         pause(); /* the first to fail reports */
     va_list args;
@@ -70,7 +73,7 @@ static inline void stress_start(int argc, char **argv)
     stress.threads = argc > 1 ? (unsigned)stress_number(argv[1], 2, STRESS_MAX_THREADS) : 4;
     bool seeded = argc > 2 && strcmp(argv[2], "clock") != 0;
     stress.seed = seeded ? stress_number(argv[2], 0, UINT64_MAX) : (uint64_t)now.tv_nsec;
-    stress.milliseconds = argc > 3 ? (unsigned)stress_number(argv[3], 1, 3600000) : 1000;
+    stress.milliseconds = argc > 3 ? (unsigned)stress_number(argv[3], 1, 604800000) : 1000;
     printf("%s %u %llu %u\n", stress.program, stress.threads, (unsigned long long)stress.seed,
            stress.milliseconds);
     fflush(stdout);

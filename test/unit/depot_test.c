@@ -391,6 +391,40 @@ Test(depot, what_a_thief_takes_counts_as_used)
     finish();
 }
 
+/* --- when memory is short --- */
+
+Test(depot, shrink_takes_one_and_lowers_the_limit_by_one_but_not_below_the_base)
+{
+    start(1, BASE, MOST);
+    keep_n(0, 3);
+    for (unsigned i = 1; i <= 3; i++) {
+        cr_assert_eq(length(weir__depot_shrink(&depots, 0)), 1u);
+        cr_assert_eq(limit(), (size_t)MOST - i);
+    }
+    cr_assert_eq(length(weir__depot_shrink(&depots, 0)), 0u);
+    cr_assert_eq(limit(), (size_t)MOST - 3, "there was nothing to be had");
+    for (unsigned i = 0; i < 2 * MOST; i++) {
+        keep_n(0, 1);
+        cr_assert_eq(length(weir__depot_shrink(&depots, 0)), 1u);
+    }
+    cr_assert_eq(limit(), (size_t)BASE);
+    finish();
+}
+
+Test(depot, what_comes_after_a_shrink_was_not_idle_all_the_time)
+{
+    start(1, BASE, MOST);
+    keep_n(0, 8);
+    decay(100);
+    keep_n(0, 8);
+    decay(1); /* one goes, seven have been there since then */
+    while (weir__depot_shrink(&depots, 0) != NULL)
+        ;
+    keep_n(0, 7);
+    cr_assert_eq(decay(100), 0u);
+    finish();
+}
+
 /* --- who decays, and when there is nothing to be done --- */
 
 Test(depot, is_watched_from_the_first_magazine_until_it_is_empty_and_at_its_base)

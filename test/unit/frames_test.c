@@ -3,10 +3,14 @@
 #include "frames.h"
 #include "fixtures.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "weir_test.h"
@@ -376,6 +380,32 @@ Test(frames, run_finds_the_only_gap_wherever_it_is)
     weir__frames_destroy(&frames);
 }
 
+Test(frames, run_is_aligned_though_one_that_is_not_would_be_nearer)
+{
+    start(1, 4096);
+    cr_assert_eq(take(AREA, got), (size_t)AREA);
+    for (size_t n = 2; n <= AREA / 4; n++) {
+        size_t align = (size_t)1 << (63 - __builtin_clzll(n));
+        char *gap = frames.base + align * 4096;
+        give_run(gap, n + 1);
+        cr_assert_eq(take_run(n), gap, "%zu frames", n);
+        cr_assert_eq(take(1, got), 1u);
+    }
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, run_of_no_power_of_two_takes_any_place_if_it_must)
+{
+    start(1, 4096);
+    cr_assert_eq(take(AREA, got), (size_t)AREA);
+    for (size_t n = 3; n <= AREA / 2; n += 2) {
+        char *gap = frames.base + 4096;
+        give_run(gap, n);
+        cr_assert_eq(take_run(n), gap, "%zu frames", n);
+    }
+    weir__frames_destroy(&frames);
+}
+
 Test(frames, what_a_run_could_not_have_is_left_as_it_was)
 {
     start(2, 4096);
@@ -474,6 +504,69 @@ Test(frames, memory_comes_from_nodes_that_exist_or_there_is_an_error)
     give(1, got);
     weir__frames_destroy(&frames);
     cr_assert_eq(init_with((struct weir__frames_config){.nodes = UINT64_C(1) << 63}), -EINVAL);
+    cr_assert_eq(init_with((struct weir__frames_config){.nodes = UINT64_C(1) << 63 | 1}), -EINVAL,
+                 "one of them does not exist");
+}
+
+/* From now on this process has a kernel in which a system call with this third argument, -1: with any, fails.
+ * False if that cannot be had. */
+static bool refuse(unsigned number, unsigned third, unsigned error)
+{
+    uint8_t other = third == UINT32_MAX ? 0 : 1;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, third, 0, other),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+Test(frames, memory_is_prefaulted_without_help_of_the_kernel_too)
+{
+    if (!refuse(SYS_madvise, 23 /* MADV_POPULATE_WRITE */, EINVAL))
+        return;
+    cr_assert_eq(madvise(NULL, 0, 23), -1);
+    cr_assert_eq(init_with((struct weir__frames_config){.prefault = true}), 0);
+    for (size_t i = 0; i < AREA; i++)
+        cr_assert(is_resident(frames.base + i * 4096), "frame %zu", i);
+    cr_assert_eq(weir__frames_release(&frames, 100), 0u);
+    check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, memory_that_cannot_be_had_is_an_error)
+{
+    if (refuse(SYS_madvise, 23 /* MADV_POPULATE_WRITE */, ENOMEM))
+        cr_assert_eq(init_with((struct weir__frames_config){.prefault = true}), -ENOMEM);
+}
+
+Test(frames, kernel_without_nodes_says_so)
+{
+    if (!refuse(SYS_get_mempolicy, UINT32_MAX, ENOSYS))
+        return;
+    cr_assert_eq(init_with((struct weir__frames_config){.nodes = 1}), -ENOSYS);
+    cr_assert_eq(init_with((struct weir__frames_config){.nodes = 0}), 0);
+    weir__frames_destroy(&frames);
+}
+
+#ifndef SANITIZED /* they take mlock() away */
+Test(frames, what_locking_says_is_passed_on)
+{
+    if (refuse(SYS_mlock, UINT32_MAX, EAGAIN))
+        cr_assert_eq(init_with((struct weir__frames_config){.lock = true}), -EAGAIN);
+}
+#endif
+
+Test(frames, name_that_the_kernel_refuses_does_no_harm)
+{
+    cr_assert_eq(init_with((struct weir__frames_config){.name = "no [brackets] $ or `ticks`"}), 0);
+    check_all_free();
+    weir__frames_destroy(&frames);
 }
 
 Test(frames, name_is_shown_where_the_kernel_can)
@@ -493,11 +586,29 @@ Test(frames, name_is_shown_where_the_kernel_can)
 
 Test(frames, metadata_is_at_most_a_thousandth_of_the_range)
 {
-    start(8, 4096);
-    size_t extents = frames.frames * sizeof(uint16_t); /* the table of extents.c */
-    size_t cpus = weir_percpu_nr_cpus() * sizeof frames.cpus[0];
-    cr_assert_leq((frames.meta_bytes - cpus + extents) * 1000, frames.frames * 4096);
-    weir__frames_destroy(&frames);
+    size_t cpus = weir_percpu_nr_cpus(), others = sizeof(uint16_t) + 1; /* extents.c, prepare.c */
+    for (size_t areas = cpus; areas <= 64 * cpus; areas *= 2) {
+        cr_assert_eq(weir_percpu_init(), 0);
+        cr_assert_eq(init(areas * AREA * 4096, 4096), 0);
+        cr_assert_leq((frames.meta_bytes + frames.frames * others) * 1000, frames.frames * 4096,
+                      "%zu areas for %zu CPUs", areas, cpus);
+        weir__frames_destroy(&frames);
+    }
+}
+
+Test(frames, homes_of_cpus_have_counters_on_different_lines)
+{
+    size_t cpus = weir_percpu_nr_cpus();
+    for (size_t areas = cpus; areas <= 64 * cpus; areas *= 2) {
+        cr_assert_eq(weir_percpu_init(), 0);
+        cr_assert_eq(init(areas * AREA * 4096, 4096), 0);
+        for (size_t cpu = 1; cpu < cpus; cpu++) {
+            char *before = (char *)weir__frames_area(&frames, frames.cpus[cpu - 1].home);
+            char *here = (char *)weir__frames_area(&frames, frames.cpus[cpu].home);
+            cr_assert_geq(here - before, WEIR_LINE_PAIR, "CPU %zu of %zu, %zu areas", cpu, cpus, areas);
+        }
+        weir__frames_destroy(&frames);
+    }
 }
 
 Test(frames, release_gives_back_the_percentage_rounded_up)
@@ -541,7 +652,7 @@ static unsigned touched(void)
 {
     unsigned n = 0;
     for (size_t i = 0; i < frames.areas; i++)
-        n += frames.area[i].memory != WEIR__AREA_EMPTY;
+        n += weir__frames_area(&frames, i)->memory != WEIR__AREA_EMPTY;
     return n;
 }
 

@@ -169,6 +169,8 @@ Test(page_cache, what_is_wrong_with_a_configuration_is_said_and_create_agrees)
         {{.high = 100, .high_fraction = 8}, "high and high_fraction"},
         {{.capacity = 1 << 22, .min = 513}, "min"},
         {{.capacity = 1 << 22, .min = 512}, NULL},
+        {{.capacity = 1, .min = 256}, NULL}, /* of a whole area */
+        {{.capacity = 1, .min = 257}, "min"},
         {{.huge_pages = (enum weir_huge_pages)2}, "huge_pages"},
         {{.zero = (enum weir_zero)3}, "zero"},
         {{.name = ""}, "name"},
@@ -578,8 +580,10 @@ Test(page_cache, nolock_frees_beyond_the_magazine_are_laid_aside_until_the_next_
     for (n = 0; n < 30; n++)
         weir_page_free_nolock(pages, disown());
     cr_assert_gt(stats_now().parked, 0u);
+    cached = stats_now().cache.cached;
     weir_page_cache_decay(pages);
     cr_assert_eq(stats_now().parked, 0u);
+    cr_assert_leq(stats_now().cache.cached, cached, "who decays puts nothing into magazines");
     check_counts();
     finish();
 }

@@ -468,11 +468,12 @@ static uint32_t in_sequence, leave;
 static bool restarted_in_sequence(void)
 {
     uint64_t magazine, scratch;
-    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "scratch", WEIR__RSEQ_SIT, "%l[restarted]")
-                              : [magazine] "=&r"(magazine), [scratch] "=&r"(scratch)
-                              : [rseq] "r"(weir__rseq_area.offset), [inside] "r"(&in_sequence), [leave] "r"(&leave)
-                              : "memory", "cc"
-                              : restarted);
+    __asm__ __volatile__ goto(
+        WEIR__SEQUENCE("magazine", "scratch", WEIR__RSEQ_SIT, "%l[restarted]")
+        : [magazine] "=&r"(magazine), [scratch] "=&r"(scratch)
+        : [rseq] "r"(weir__rseq_area.offset), [inside] "r"(&in_sequence), [leave] "r"(&leave)
+        : "memory", "cc"
+        : restarted);
     __asm__ __volatile__("");
     return false;
 restarted:
