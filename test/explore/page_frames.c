@@ -4,9 +4,9 @@
  * must fail.
  *
  * A program begins with some frames free, some that its threads hold, and all others out for good; what the
- * threads do is a list of steps. The memory of a frame is a word: its owner writes a number there, and finds it
- * when he gives the frame back; what the system takes is 0. Only some frames have such a word, those that the
- * programs are about.
+ * threads do is a list of steps. The memory of a frame is a word: its owner writes a number there, and finds
+ * it when he gives the frame back; what the system takes is 0. Only some frames have such a word, those that
+ * the programs are about.
  */
 #include "page_frames.h"
 
