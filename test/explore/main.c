@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weir-explore: runs scenarios of the list, the stack and the pool, and protocols of the engine, through
- * every interleaving.
+ * weir-explore: runs scenarios of the list, the stack and the pool, protocols of the engine, and the page
+ * frames, through every interleaving.
  *
  * A sweep makes scenarios of every combination of some operations; without arguments all of them run.
  * `--bugs` instead tries the explorer: counts the schedules of programs whose number is known, goes through
@@ -14,11 +14,12 @@
 
 #include "engine.h"
 #include "litmus.h"
+#include "page_frames.h"
 #include "reserves.h"
 #include "scenario.h"
 
 static const char usage[] =
-    "usage: weir-explore [--list | --sweep NAME | --bugs | --engine | --reserves]\n"
+    "usage: weir-explore [--list | --sweep NAME | --bugs | --engine | --reserves | --frames]\n"
     "       weir-explore SCENARIO [--preemptions N] [--surprises N]\n"
     "       weir-explore SCENARIO --random RUNS [--seed N] [--changes N]\n"
     "       weir-explore SCENARIO --replay SCHEDULE\n"
@@ -591,6 +592,8 @@ int main(int argc, char **argv)
         return !engine();
     if (strcmp(first, "--reserves") == 0 && argc == 2)
         return !reserves();
+    if (strcmp(first, "--frames") == 0 && argc == 2)
+        return !page_frames();
     if (strcmp(first, "--sweep") == 0 && argc == 3) {
         for (unsigned i = 0; i < SWEEPS; i++)
             if (strcmp(argv[2], sweeps[i].name) == 0)
@@ -603,7 +606,7 @@ int main(int argc, char **argv)
         return run_scenario(first, argc - 2, argv + 2);
     if (argc > 1)
         return bad("'%s' is not understood here; see --help", first);
-    bool ok = engine() && reserves();
+    bool ok = engine() && reserves() && page_frames();
     for (unsigned i = 0; i < SWEEPS; i++)
         ok = run_sweep(&sweeps[i]) && ok;
     return !(run_deep() && ok);
