@@ -235,7 +235,8 @@ static void body(void *arg)
             return;
         }
     }
-    const struct timespec time = {(time_t)run->seconds, (long)((run->seconds - (long)run->seconds) * 1e9)};
+    const time_t whole = (time_t)run->seconds;
+    const struct timespec time = {whole, (long)((run->seconds - (double)whole) * 1e9)};
     nanosleep(&time, NULL);
     weir_store_relaxed(&all.stop, 1u);
     for (unsigned i = 0; i < all.threads; i++)
