@@ -283,7 +283,7 @@ WEIR_END_C_NAMES
  *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: what was written to the page before it was freed is visible.  Memory: the reserved range.
  */
-static inline void *weir_page_alloc(struct weir_page_cache *pages)
+WEIR_INTO_CALLER static inline void *weir_page_alloc(struct weir_page_cache *pages)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     void *page;
@@ -297,7 +297,7 @@ static inline void *weir_page_alloc(struct weir_page_cache *pages)
  *   Progress, Callers: as weir_page_alloc().
  *   Ordering: what was written to the page is visible to who gets it next.  Memory: as weir_cache_free().
  */
-static inline void weir_page_free(struct weir_page_cache *pages, void *page)
+WEIR_INTO_CALLER static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     weir__cache_check(&paths->engine, "weir_page_free");
@@ -314,7 +314,7 @@ static inline void weir_page_free(struct weir_page_cache *pages, void *page)
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has.
  *   Memory: the reserved range: one page per four magazines of the default size.
  */
-static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
+WEIR_INTO_CALLER static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
 {
     const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
     weir__cache_check(&paths->engine, "weir_page_free_rcu");

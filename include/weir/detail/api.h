@@ -5,6 +5,10 @@
 
 #define WEIR_API __attribute__((visibility("default")))
 
+/* An inline function that is inlined without optimisation, too: what libweir takes for the code that called it
+ * is where it was written then. */
+#define WEIR_INTO_CALLER __attribute__((always_inline))
+
 /* Around declarations. C++: C linkage; and no warning that a function named like a struct hides its
  * constructor, which is how C names its statistics. */
 #ifdef __cplusplus
