@@ -30,6 +30,7 @@ struct weir_page_cache {
     struct weir__grace_client client;
     struct weir_shrinker shrinker;
     bool shrinks;       /* is registered */
+    bool checks;        /* destroy says what is still out */
     unsigned decays;    /* every so many milliseconds; 0: not by itself */
     uint32_t watched;   /* there is something to be given back, perhaps; set by who has put it there */
     uint32_t again;     /* ... there was, the last time. The helper's own */
@@ -443,23 +444,39 @@ static size_t idle_bytes(void *arg)
     return (cached << pages->frames.frame_shift) + weir__frames_releasable(&pages->frames);
 }
 
+/* The gate is passed once for each step: a fork() in another thread waits for one only. */
+static size_t release_when_let_in(struct weir_page_cache *pages, unsigned percent)
+{
+    if (!weir__enter())
+        return 0;
+    size_t bytes = release(pages, percent);
+    weir__leave();
+    return bytes;
+}
+
+/* What lies idle outside of the engine goes to the frames. */
+static void give_up_idle(struct weir_page_cache *pages)
+{
+    if (!weir__enter())
+        return;
+    unpark_to_frames(pages);
+    weir__extents_decay(pages->extents, 100);
+    weir__leave();
+}
+
 /* The memory of free frames first, which costs nobody anything; then what lies idle anywhere. */
 static size_t give_back(void *arg, size_t bytes)
 {
     struct weir_page_cache *pages = arg;
     size_t free_bytes = weir__frames_releasable(&pages->frames), given = 0;
-    if (!weir__enter())
-        return 0;
     if (free_bytes != 0)
-        given = release(pages, bytes >= free_bytes ? 100 : (unsigned)(bytes / (free_bytes / 100 + 1) + 1));
-    if (given < bytes) {
-        unpark_to_frames(pages);
-        weir__extents_decay(pages->extents, 100);
-        weir_cache_shrink(pages->paths.cache);
-        given += release(pages, 100);
-    }
-    weir__leave();
-    return given;
+        given = release_when_let_in(
+            pages, bytes >= free_bytes ? 100 : (unsigned)(bytes / (free_bytes / 100 + 1) + 1));
+    if (given >= bytes)
+        return given;
+    give_up_idle(pages);
+    weir_cache_shrink(pages->paths.cache);
+    return given + release_when_let_in(pages, 100);
 }
 
 /* --- drains --- */
@@ -683,6 +700,7 @@ static int create_parts(struct weir_page_cache *pages, const struct weir_page_ca
         pages->decays =
             config->decay_milliseconds != 0 ? config->decay_milliseconds : WEIR_CACHE_DECAY_DEFAULT;
     pages->shrinks = !config->no_shrinker;
+    pages->checks = config->check;
     return start_giving(pages);
 }
 
@@ -734,7 +752,7 @@ static bool is_busy(struct weir_page_cache *pages)
 static void report(struct weir_page_cache *pages)
 {
     size_t lent = weir_load_relaxed(&pages->lent_pages);
-    if (pages->prepare == NULL)
+    if (!pages->checks)
         return;
     weir__prepare_report(pages->prepare, pages->extents);
     if (lent != 0)
@@ -750,11 +768,7 @@ int weir_page_cache_destroy(struct weir_page_cache *pages)
     if (error != 0)
         return error;
     stop_giving(pages); /* what they have in their hands would look as if it were out */
-    if (weir__enter()) {
-        unpark_to_frames(pages);
-        weir__extents_decay(pages->extents, 100);
-        weir__leave();
-    }
+    give_up_idle(pages);
     weir_cache_shrink(pages->paths.cache);
     if (is_busy(pages)) {
         report(pages);
