@@ -18,11 +18,12 @@
  *
  * What may be called where:
  *
- *     weir_page_alloc, weir_page_free,        any context, signal handlers included. Never wait and make no
- *     their bulk forms, weir_extent_*         system call, but while another thread is in fork(): whoever
- *                                             needs more than the CPU's magazine waits for it then
- *     weir_page_alloc_nolock,                 any context. Never wait, not for fork() either
- *     weir_page_free_nolock
+ *     weir_page_alloc, weir_page_free,        any context, signal handlers included. Never wait, but while
+ *     their bulk forms, weir_extent_*         another thread is in fork(): whoever needs more than the CPU's
+ *                                             magazine waits for it then. A system call only to wake the
+ *                                             helper thread, when there is something to give back again
+ *     weir_page_alloc_nolock,                 any context. Never wait, not for fork() either, and make no
+ *     weir_page_free_nolock                   system call
  *     weir_page_free_rcu                      any thread. One system call per magazine, to wake the helper
  *                                             thread or to step aside for it; waits if the range is exhausted
  *     create, destroy, decay, drain           any thread, not a signal handler
@@ -164,14 +165,16 @@ WEIR_API int weir_page_cache_destroy(struct weir_page_cache *pages);
 /*
  * Fills those of array[0..n-1] that are NULL with pages; how many of the n are not NULL then. Fewer than n if
  * there are no more pages.
- *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Progress: lock-free, no system call but to wake the helper thread.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_page_alloc().  Memory: the reserved range.
  */
 WEIR_API size_t weir_page_alloc_bulk_array(struct weir_page_cache *pages, size_t n, void *array[]);
 
 /*
  * Adds n pages to a list, each by a node at its beginning; how many: fewer than n if there are no more pages.
- *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Progress: lock-free, no system call but to wake the helper thread.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_page_alloc(); releases to the list's consumers.  Memory: the reserved range.
  */
 WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t n,
@@ -179,7 +182,8 @@ WEIR_API size_t weir_page_alloc_bulk_list(struct weir_page_cache *pages, size_t 
 
 /*
  * Gives n pages back; NULL among them is skipped.
- *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Progress: lock-free, no system call but to wake the helper thread.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_page_free().  Memory: as weir_cache_free().
  */
 WEIR_API void weir_page_free_bulk(struct weir_page_cache *pages, size_t n, void *const array[]);
@@ -214,7 +218,8 @@ WEIR_API void *weir_extent_alloc(struct weir_page_cache *pages, size_t n);
 /*
  * Gives an extent of `n` pages back, as a whole. Not NULL. It goes to the pool of the node that allocated it.
  * An extent that is not out, or has another size, stops the program with one line on standard error.
- *   Progress: lock-free, no system call.  Callers: any thread, signal handlers, read-side critical sections.
+ *   Progress: lock-free, no system call but to wake the helper thread.
+ *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: as weir_page_free().  Memory: none.
  */
 WEIR_API void weir_extent_free(struct weir_page_cache *pages, void *extent, size_t n);
@@ -279,7 +284,8 @@ WEIR_END_C_NAMES
 /*
  * A page, aligned to its size, its contents undefined; NULL if there is none left. What lies idle in another
  * CPU's magazines is not taken from it: see weir_page_cache_drain_all().
- *   Progress: lock-free, no system call; usually a restartable sequence of some ten instructions.
+ *   Progress: lock-free, no system call but to wake the helper thread; usually a restartable sequence of
+ *   some ten instructions.
  *   Callers: any thread, signal handlers, read-side critical sections.
  *   Ordering: what was written to the page before it was freed is visible.  Memory: the reserved range.
  */
