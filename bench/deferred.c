@@ -28,9 +28,11 @@ struct object {
 };
 _Static_assert(sizeof(struct object) <= 48, "the smallest --object-bytes");
 
-/* One case, in its child. */
+/* One case, in its child. What the loop reads of this and of a worker must not be the first word of a page: a
+ * load waits there for each write to the first byte of a page that is not in the CPU's cache, as it may be the
+ * same one for all that the low 12 bits of their addresses tell. */
 struct run {
-    const struct method *method;
+    const struct method *method; /* read once a round */
     const struct options *options;
     const struct machine *machine;
     struct deferred_result *result;
@@ -45,16 +47,16 @@ struct run {
     uint32_t sampling;
     double sampling_since;
     struct worker *workers;
-};
+} WEIR_ALIGNED(WEIR_LINE_PAIR);
 
 struct worker {
+    double start, end; /* of its last round, in seconds */
     struct run *run;
     struct slot *slots; /* its own SLOTS_PER_WORKER of the readers' table */
     unsigned number;
     uint64_t published, no_memory;
-    double start, end; /* of its last round, in seconds */
     pthread_t thread;
-};
+} WEIR_ALIGNED(WEIR_LINE_PAIR);
 
 /* A way to allocate and to free. */
 struct method {
@@ -445,7 +447,7 @@ static void measure_round(struct run *run)
 static bool start_workers(struct run *run)
 {
     unsigned n = run->result->workers;
-    run->workers = calloc(n, sizeof run->workers[0]);
+    run->workers = aligned_alloc(WEIR_LINE_PAIR, n * sizeof run->workers[0]);
     if (run->workers == NULL || pthread_barrier_init(&run->line, NULL, n + 1) != 0)
         return false;
     for (unsigned i = 0; i < n; i++) {
@@ -587,7 +589,8 @@ static void take_turns(struct group *group, char request, struct status *status)
 void deferred_run(struct deferred_result *results[], unsigned n, const struct options *options,
                   const struct machine *machine)
 {
-    struct group group = {calloc(n, sizeof(struct run)), calloc(n, sizeof(struct child)), n, 0};
+    struct group group = {aligned_alloc(WEIR_LINE_PAIR, n * sizeof(struct run)),
+                          calloc(n, sizeof(struct child)), n, 0};
     unsigned rounds = options->seconds > 0 ? ROUNDS_MAX : (unsigned)options->rounds;
     double start = seconds_now();
 

@@ -44,7 +44,7 @@ struct weir__cache_counts {
 struct weir__cache_cpu {
     struct weir_magazine *spare; /* NULL: none. Belongs to whoever exchanges it out */
     uint64_t exchanges;          /* refills and flushes at the last decay */
-    /* Not first, for some CPU's would lie where a page begins: see weir/detail/rseq.h. */
+    /* Not first, for some CPU's would lie where a page begins: see WEIR__PATHS_OFFSET. */
     struct weir_percpu_slot loaded;
     uint32_t domain;   /* whose depot it uses */
     uint32_t swapped;  /* loaded and spare, by which kind of operation last; 0: neither */
@@ -53,28 +53,30 @@ struct weir__cache_cpu {
 _Static_assert(sizeof(struct weir__cache_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
 
 struct weir_cache {
-    struct weir__cache_paths paths; /* first: the inline functions read it */
-    struct weir__cache_cpu *cpus;
-    struct weir__cache_counts *counts; /* of each CPU */
     struct weir_cache_ops ops;
     void *backend;
     const char *name;
     size_t capacity;
-    unsigned decays; /* every so many milliseconds; 0: never by itself */
+    size_t object_size; /* for the shrinker; 0: not registered */
+    unsigned decays;    /* every so many milliseconds; 0: never by itself */
     unsigned decay_percent;
+    struct weir__cache_counts *counts; /* of each CPU */
+
+    struct weir__cache_paths paths; /* the inline functions read it */
+    struct weir__cache_cpu *cpus;
     uint32_t untold; /* the helper thread is to be told that there is something to decay */
     struct weir_grace *grace;
     struct weir__grace_client client;
     struct weir__guarded guarded;
     struct weir_shrinker shrinker;
-    size_t object_size; /* for the shrinker; 0: not registered */
-    uint32_t shrinks;   /* of CPUs' magazines, by the shrinker, so far */
+    uint32_t shrinks; /* of CPUs' magazines, by the shrinker, so far */
     struct weir__depots depots;
     struct weir__blocks blocks; /* empty magazines */
     struct weir_llist_head
         limbo; /* taken out of slots by WEIR_DRAIN_QUIET; each waits for the grace period of its cookie */
     struct weir__deferred deferred;
 };
+_Static_assert(offsetof(struct weir_cache, paths) == WEIR__PATHS_OFFSET, "");
 
 /* What a cache gets from its surroundings and not from its user. */
 struct weir__cache_surroundings {

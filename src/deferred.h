@@ -35,7 +35,7 @@
 struct weir__deferred_cpu {
     struct weir_llist_head incoming; /* newest first; on their way into the queue */
     uint64_t installed;              /* magazines that entered */
-    /* Not first, for some CPU's would lie where a page begins: see weir/detail/rseq.h. */
+    /* Not first, for some CPU's would lie where a page begins: see WEIR__PATHS_OFFSET. */
     struct weir_percpu_slot slot;
     uint32_t reaping;                  /* the flag; it guards the rest */
     struct weir_magazine *head, *tail; /* the queue */

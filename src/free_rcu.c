@@ -30,7 +30,8 @@ struct chain {
 };
 
 struct weir_reclaimer {
-    struct weir__reclaimer_paths paths; /* first: the inline functions read it */
+    struct weir_shrinker shrinker;
+    struct weir__reclaimer_paths paths WEIR_ALIGNED(WEIR__PATHS_OFFSET); /* the inline functions read it */
     struct weir_reclaimer_config config;
     struct weir_grace *grace;
     uint64_t waits, throttled, refused; /* statistics */
@@ -38,8 +39,8 @@ struct weir_reclaimer {
     struct chain chain;
     struct weir__deferred deferred;
     struct weir__deferred_limit limit;
-    struct weir_shrinker shrinker;
 };
+_Static_assert(offsetof(struct weir_reclaimer, paths) == WEIR__PATHS_OFFSET, "");
 
 /* Objects that are freed together, from a chain; of a chain, at most as many by whoever hands one over. */
 #define CHAIN_BATCH 64

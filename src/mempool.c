@@ -45,10 +45,12 @@ struct waiter {
 };
 
 struct weir_mempool {
-    /* Is only read. */
+    struct weir__heir heir;
+
+    /* Is only read; not in the first line: see WEIR__PATHS_OFFSET. */
+    void *arg WEIR_ALIGNED(WEIR__PATHS_OFFSET);
     void *(*alloc_one)(void *arg);
     void (*free_one)(void *arg, void *element);
-    void *arg;
 
     struct weir__reserve reserve;
     size_t nr WEIR_ALIGNED(WEIR_LINE_PAIR); /* cells, filled, vacant or in somebody's hands: min_nr */
@@ -61,8 +63,6 @@ struct weir_mempool {
     pthread_mutex_t resize_mutex;  /* protects what follows */
     struct weir_stack spare;       /* cells that are not needed: the reserve was larger once */
     struct weir_llist_head chunks; /* all cells; checked builds look at it without the mutex */
-
-    struct weir__heir heir;
 };
 
 /* Checked builds: what is freed is not in the reserve. */

@@ -21,7 +21,8 @@
 #define AT_ONCE 128
 
 struct weir_page_cache {
-    struct weir__page_cache_paths paths; /* first: the inline functions read it */
+    char name[64];
+    struct weir__page_cache_paths paths; /* the inline functions read it */
     struct weir__frames frames;
     struct weir__extents *extents;
     struct weir__prepare *prepare; /* NULL: nothing is done to pages */
@@ -37,11 +38,11 @@ struct weir_page_cache {
     size_t block_pages; /* frames that hold the engine's magazines */
     size_t lent_pages;  /* ... and others', through weir_page_cache_block_source() */
     uint64_t released;  /* bytes */
-    char name[64];
     /* Pages that weir_page_free_nolock() laid aside, linked by their first words. */
     struct weir_llist_head parked WEIR_ALIGNED(WEIR_LINE_PAIR);
     size_t nr_parked;
 };
+_Static_assert(offsetof(struct weir_page_cache, paths) == WEIR__PATHS_OFFSET, "");
 
 /*
  * Tells the helper thread that there is something to be given back, unless it knows. The load may miss that
@@ -646,7 +647,7 @@ static int make_engine(struct weir_page_cache *pages, const struct weir_page_cac
 /* What the inline functions see. */
 static int make_paths(struct weir_page_cache *pages)
 {
-    pages->paths.engine = *(const struct weir__cache_paths *)(const void *)pages->paths.cache;
+    pages->paths.engine = pages->paths.cache->paths;
     if (pages->prepare == NULL)
         return 0;
     pages->none = weir_percpu_alloc();

@@ -14,20 +14,21 @@
 enum { BATCH = 64 };
 
 struct weir_recycle {
-    /* The consumer's. */
-    struct weir__recycle_cache cache; /* first: the inline functions use it */
-    uint64_t slow, refills, empty;    /* statistics */
-
-    struct weir__ring ring;
-
     /* Is only read. */
-    struct weir_cache_ops ops WEIR_ALIGNED(WEIR_LINE_PAIR);
+    struct weir_cache_ops ops;
     void *backend;
     size_t refill;
     struct weir__heir heir;
 
+    /* The consumer's. */
+    struct weir__recycle_cache cache WEIR_ALIGNED(WEIR__PATHS_OFFSET); /* the inline functions use it */
+    uint64_t slow, refills, empty;                                     /* statistics */
+
+    struct weir__ring ring;
+
     uint64_t full WEIR_ALIGNED(WEIR_LINE_PAIR); /* a statistic of those who free */
 } WEIR_ALIGNED(WEIR_LINE_PAIR);
+_Static_assert(offsetof(struct weir_recycle, cache) == WEIR__PATHS_OFFSET, "");
 
 /* A statistic that only the consumer writes. */
 static void count(uint64_t *statistic, uint64_t n)

@@ -145,7 +145,7 @@ enum weir_print {
     WEIR_PRINT_JSON, /* one object, keys as in struct weir_cache_stats, without a newline at its end */
 };
 
-struct weir_cache; /* begins with struct weir__cache_paths */
+struct weir_cache; /* has a struct weir__cache_paths at WEIR__PATHS_OFFSET */
 
 /* Private: what the inline functions below need. */
 struct weir__cache_paths {
@@ -318,7 +318,7 @@ WEIR_END_C_NAMES
  */
 static inline void *weir_cache_alloc(struct weir_cache *cache)
 {
-    const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
+    const struct weir__cache_paths *paths = WEIR__PATHS(const struct weir__cache_paths, cache);
     void *object;
     weir__cache_check(paths, "weir_cache_alloc");
     return weir_likely(weir__percpu_get_fast(paths->loaded, &object)) ? object
@@ -333,7 +333,7 @@ static inline void *weir_cache_alloc(struct weir_cache *cache)
  */
 static inline void weir_cache_free(struct weir_cache *cache, void *object)
 {
-    const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
+    const struct weir__cache_paths *paths = WEIR__PATHS(const struct weir__cache_paths, cache);
     weir__cache_check(paths, "weir_cache_free");
     if (weir_unlikely(!weir__percpu_put_fast(paths->loaded, object)))
         weir__cache_free_slow(cache, object);
@@ -353,7 +353,7 @@ static inline void weir_cache_free(struct weir_cache *cache, void *object)
  */
 static inline void weir_cache_free_rcu(struct weir_cache *cache, void *object)
 {
-    const struct weir__cache_paths *paths = (const struct weir__cache_paths *)(const void *)cache;
+    const struct weir__cache_paths *paths = WEIR__PATHS(const struct weir__cache_paths, cache);
     weir__cache_check(paths, "weir_cache_free_rcu");
     if (weir_unlikely(!weir__percpu_put_fast(paths->rcu, object)))
         weir__cache_free_rcu_slow(cache, object);

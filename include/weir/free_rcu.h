@@ -111,7 +111,7 @@ struct weir_reclaimer_stats {
     struct weir_block_stats blocks;
 };
 
-struct weir_reclaimer; /* begins with struct weir__reclaimer_paths */
+struct weir_reclaimer; /* has a struct weir__reclaimer_paths at WEIR__PATHS_OFFSET */
 
 /* Private: what the inline functions below need. */
 struct weir__reclaimer_paths {
@@ -222,7 +222,7 @@ WEIR_END_C_NAMES
  */
 static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
-    const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
+    const struct weir__reclaimer_paths *paths = WEIR__PATHS(const struct weir__reclaimer_paths, reclaimer);
     if (weir_unlikely(!weir__percpu_put_fast(paths->slots, object)))
         weir__free_rcu_slow(reclaimer, object, head);
 }
@@ -238,7 +238,7 @@ static inline void weir_free_rcu(struct weir_reclaimer *reclaimer, void *object,
  */
 static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, void *object)
 {
-    const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
+    const struct weir__reclaimer_paths *paths = WEIR__PATHS(const struct weir__reclaimer_paths, reclaimer);
     if (weir_likely(weir__percpu_put_fast(paths->slots, object)))
         return 0;
     return weir__free_rcu_mightsleep_slow(reclaimer, object);
@@ -252,7 +252,7 @@ static inline int weir_free_rcu_mightsleep(struct weir_reclaimer *reclaimer, voi
  */
 static inline bool weir_free_rcu_try(struct weir_reclaimer *reclaimer, void *object)
 {
-    const struct weir__reclaimer_paths *paths = (const struct weir__reclaimer_paths *)(const void *)reclaimer;
+    const struct weir__reclaimer_paths *paths = WEIR__PATHS(const struct weir__reclaimer_paths, reclaimer);
     return weir_likely(weir__percpu_put_fast(paths->slots, object)) ||
            weir__free_rcu_try_slow(reclaimer, object);
 }

@@ -125,7 +125,7 @@ struct weir_page_cache_stats {
     struct weir_cache_stats cache;
 };
 
-struct weir_page_cache; /* begins with struct weir__page_cache_paths */
+struct weir_page_cache; /* has a struct weir__page_cache_paths at WEIR__PATHS_OFFSET */
 
 /* Private: what the inline functions below need: the engine, and its slots again to save a load. Where
  * something has to be done to each page, slots that are always empty: every call is a slow one then. */
@@ -291,7 +291,7 @@ WEIR_END_C_NAMES
  */
 WEIR_INTO_CALLER static inline void *weir_page_alloc(struct weir_page_cache *pages)
 {
-    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    const struct weir__page_cache_paths *paths = WEIR__PATHS(const struct weir__page_cache_paths, pages);
     void *page;
     weir__cache_check(&paths->engine, "weir_page_alloc");
     return weir_likely(weir__percpu_get_fast(paths->engine.loaded, &page)) ? page
@@ -305,7 +305,7 @@ WEIR_INTO_CALLER static inline void *weir_page_alloc(struct weir_page_cache *pag
  */
 WEIR_INTO_CALLER static inline void weir_page_free(struct weir_page_cache *pages, void *page)
 {
-    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    const struct weir__page_cache_paths *paths = WEIR__PATHS(const struct weir__page_cache_paths, pages);
     weir__cache_check(&paths->engine, "weir_page_free");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.loaded, page)))
         weir__page_free_slow(pages, page);
@@ -322,7 +322,7 @@ WEIR_INTO_CALLER static inline void weir_page_free(struct weir_page_cache *pages
  */
 WEIR_INTO_CALLER static inline void weir_page_free_rcu(struct weir_page_cache *pages, void *page)
 {
-    const struct weir__page_cache_paths *paths = (const struct weir__page_cache_paths *)(const void *)pages;
+    const struct weir__page_cache_paths *paths = WEIR__PATHS(const struct weir__page_cache_paths, pages);
     weir__cache_check(&paths->engine, "weir_page_free_rcu");
     if (weir_unlikely(!weir__percpu_put_fast(paths->engine.rcu, page)))
         weir__page_free_rcu_slow(pages, page);

@@ -78,7 +78,7 @@ struct weir_recycle_stats {
     uint64_t full;   /* buffers given to the allocator, since there was no room in the ring */
 };
 
-struct weir_recycle; /* begins with struct weir__recycle_cache */
+struct weir_recycle; /* has a struct weir__recycle_cache at WEIR__PATHS_OFFSET */
 
 /*
  * Private: the consumer's cache, a stack. Its two counts are what the fast path needs anyway, and the
@@ -183,7 +183,7 @@ static inline void weir__recycle_end(struct weir__recycle_cache *cache)
  */
 static inline void *weir_recycle_alloc(struct weir_recycle *recycle)
 {
-    struct weir__recycle_cache *cache = (struct weir__recycle_cache *)(void *)recycle;
+    struct weir__recycle_cache *cache = WEIR__PATHS(struct weir__recycle_cache, recycle);
     void *buffer;
     weir__recycle_begin(cache, "weir_recycle_alloc");
     uint64_t filled = cache->filled, taken = cache->taken;
@@ -208,7 +208,7 @@ static inline void *weir_recycle_alloc(struct weir_recycle *recycle)
  */
 static inline void weir_recycle_free_local(struct weir_recycle *recycle, void *buffer)
 {
-    struct weir__recycle_cache *cache = (struct weir__recycle_cache *)(void *)recycle;
+    struct weir__recycle_cache *cache = WEIR__PATHS(struct weir__recycle_cache, recycle);
     weir__recycle_begin(cache, "weir_recycle_free_local");
 #ifdef WEIR_CHECKED
     weir__recycle_check_free(recycle, buffer);

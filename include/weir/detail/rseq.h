@@ -50,9 +50,7 @@ struct weir_percpu_slot; /* begins with its struct weir_magazine * */
  * slot's `magazine` stays weir_percpu_none, too.
  */
 WEIR_BEGIN_C_NAMES
-/* Not at the beginning of a line, and so never of a page: on some CPUs a load waits for a store before it that
- * goes to the same place of another page, and that page has to be looked up first. Where pages begin is where
- * programs write to them, and every alloc and free begins with this load. */
+/* Not at the beginning of a line, and so never of a page: see WEIR__PATHS_OFFSET in detail/api.h. */
 struct weir__rseq_area {
     ptrdiff_t unused, offset;
 } WEIR_ALIGNED(64);
