@@ -221,7 +221,7 @@ static double measure_frames(const struct pages_job *job)
 
 static uint64_t frames_missing(void)
 {
-    return weir_load_relaxed(&frames.out); /* relaxed: nobody is at it any more */
+    return weir__frames_out(&frames);
 }
 
 const struct pages_contender pages_frames = {open_frames, measure_frames, frames_missing};

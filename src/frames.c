@@ -156,20 +156,164 @@ void weir__frames_destroy(struct weir__frames *frames)
 
 /* --- the counters --- */
 
-/* Counts up to n frames as out, but not fewer than `least`, as long as there are no more than `limit`; how
- * many. *out: how many there were. */
-static size_t count_out(struct weir__frames *frames, size_t n, size_t least, size_t limit, size_t *out)
+/* Counts up to n more in one of the common counters, as long as there are no more than `limit`; how many. Not
+ * fewer than `least`: otherwise none. */
+static size_t count_in(size_t *counter, size_t n, size_t least, size_t limit)
 {
-    size_t take;
-    /* Relaxed, all: a number; what it stands for is ordered by the counters of the areas. */
-    *out = weir_load_relaxed(&frames->out);
+    /* Relaxed, like all accesses to counters and credits but those of all_counted(): numbers; what they stand for
+     * is ordered by the counters of the areas. */
+    size_t out = weir_load_relaxed(counter), take;
     do {
-        size_t left = *out < limit ? limit - *out : 0;
+        size_t left = out < limit ? limit - out : 0;
         take = n < left ? n : left;
         if (take < least || take == 0)
             return 0;
-    } while (!weir_cas_relaxed(&frames->out, out, *out + take));
+    } while (!weir_cas_relaxed(counter, &out, out + take));
     return take;
+}
+
+#define CREDIT_COUNT UINT64_C(0xffffffff)
+#define CREDIT_CAME (CREDIT_COUNT + 1)
+
+/* Takes up to n of a CPU's credit, but not fewer than `least`; how many. */
+static size_t take_credit(struct weir__frames_cpu *cpu, size_t n, size_t least)
+{
+    uint64_t credit = weir_load_relaxed(&cpu->credit);
+    size_t take;
+    do {
+        size_t left = credit & CREDIT_COUNT;
+        take = n < left ? n : left;
+        if (take < least || take == 0)
+            return 0;
+    } while (!weir_cas_relaxed(&cpu->credit, &credit, credit - take));
+    return take;
+}
+
+/* Gives a CPU credit for n frames, if there is room for it. */
+static bool give_credit(struct weir__frames_cpu *cpu, size_t n)
+{
+    uint64_t credit = weir_load_relaxed(&cpu->credit);
+    do {
+        if (n > WEIR__CREDIT_MAX - (credit & CREDIT_COUNT))
+            return false;
+        /* Release: pairs with the acquire in all_counted(). */
+    } while (!weir_cas_release(&cpu->credit, &credit, credit + n + CREDIT_CAME));
+    return true;
+}
+
+/* Takes up to n of all CPUs' credits; how many. */
+static size_t take_credits(struct weir__frames *frames, size_t n)
+{
+    size_t taken = 0;
+    for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus() && taken < n; cpu++)
+        taken += take_credit(&frames->cpus[cpu], n - taken, 1);
+    return taken;
+}
+
+/* How many credits there are; *came: how often some came to a CPU, so far. */
+static size_t credits(const struct weir__frames *frames, uint64_t *came)
+{
+    size_t sum = 0;
+    *came = 0;
+    for (unsigned cpu = 0; cpu < weir_percpu_nr_cpus(); cpu++) {
+        /* Acquire: see all_counted(). */
+        uint64_t credit = weir_load_acquire(&frames->cpus[cpu].credit);
+        sum += credit & CREDIT_COUNT;
+        *came += credit >> 32;
+    }
+    return sum;
+}
+
+/*
+ * Was there a moment at which no frame was left that is not of the reserve? A look at one CPU after the other
+ * does not tell: a credit may have gone from where the look was still to come to where it had been. If there are
+ * none, and none came anywhere until a second look, there was none from the end of the first look to the
+ * beginning of the second, and if the common counter was at its limit in between, that is the moment. Acquire:
+ * keeps the three in order.
+ */
+static bool all_counted(const struct weir__frames *frames)
+{
+    uint64_t before, after;
+    return credits(frames, &before) == 0 && weir_load_acquire(&frames->out) >= frames->limit &&
+           credits(frames, &after) == 0 && before == after;
+}
+
+/* What count() does where neither its CPU's credit nor the common counter have as many as are wanted: n more, so
+ * far. Lock-free: goes round only if others have given or taken. */
+static size_t count_rest(struct weir__frames *frames, size_t n)
+{
+    size_t taken = 0;
+    do {
+        taken += take_credits(frames, n - taken);
+        taken += count_in(&frames->out, n - taken, 0, frames->limit);
+    } while (taken < n && !all_counted(frames));
+    return taken;
+}
+
+/* Puts up to n frames back into the reserve, as many as it lacks; how many are left. */
+static size_t refill_reserve(struct weir__frames *frames, size_t n)
+{
+    if (frames->limit == frames->frames)
+        return n;
+    size_t out = weir_load_relaxed(&frames->reserve_out);
+    while (out != 0) {
+        size_t back = n < out ? n : out;
+        if (weir_cas_relaxed(&frames->reserve_out, &out, out - back))
+            return n - back;
+    }
+    return n;
+}
+
+/* So many frames can be had again, and are counted no longer. */
+static void uncount(struct weir__frames *frames, size_t n)
+{
+    n = refill_reserve(frames, n);
+    if (n != 0)
+        weir_fetch_sub_relaxed(&frames->out, n);
+}
+
+/* The same for those that somebody had: they may become a credit. */
+static void count_back(struct weir__frames *frames, size_t n)
+{
+    n = refill_reserve(frames, n);
+    if (n != 0 && !give_credit(&frames->cpus[weir_percpu_cpu()], n))
+        weir_fetch_sub_relaxed(&frames->out, n);
+}
+
+static void note_peak(struct weir__frames *frames)
+{
+    size_t out = weir_load_relaxed(&frames->out) + weir_load_relaxed(&frames->reserve_out);
+    size_t peak = weir_load_relaxed(&frames->out_peak);
+    while (out > peak && !weir_cas_relaxed(&frames->out_peak, &peak, out))
+        ;
+}
+
+/* Frames that can be counted, about. */
+static size_t countable(const struct weir__frames *frames, bool reserve)
+{
+    uint64_t came;
+    size_t out = weir_load_relaxed(&frames->out), sum = credits(frames, &came);
+    sum += out < frames->limit ? frames->limit - out : 0;
+    if (reserve)
+        sum += frames->frames - frames->limit - weir_load_relaxed(&frames->reserve_out);
+    return sum;
+}
+
+/* Counts up to n frames as out, but not fewer than `least`; with the last ones if `reserve`. How many. */
+static size_t count(struct weir__frames *frames, size_t n, size_t least, bool reserve)
+{
+    size_t got = take_credit(&frames->cpus[weir_percpu_cpu()], n, least);
+    if (got < n)
+        got += count_in(&frames->out, n - got, got == 0 ? least : 0, frames->limit);
+    if (got == n || (least > 1 && countable(frames, reserve) < least))
+        return got;
+    got += count_rest(frames, n - got);
+    if (reserve)
+        got += count_in(&frames->reserve_out, n - got, 0, frames->frames - frames->limit);
+    if (got >= least)
+        return got;
+    uncount(frames, got);
+    return 0;
 }
 
 /*
@@ -179,18 +323,28 @@ static size_t count_out(struct weir__frames *frames, size_t n, size_t least, siz
  * back. So the areas have at least as many frames left as this has let in who have not found theirs yet:
  * they are there.
  */
-static size_t admit(struct weir__frames *frames, size_t n, size_t least, size_t limit)
+static size_t admit(struct weir__frames *frames, size_t n, size_t least, bool reserve)
 {
-    size_t out, take = count_out(frames, n, least, limit, &out), peak = weir_load_relaxed(&frames->out_peak);
-    while (out + take > peak && take != 0 && !weir_cas_relaxed(&frames->out_peak, &peak, out + take))
-        ;
-    return take;
+    /* Who leaves the common counters alone sets no new peak. */
+    if (take_credit(&frames->cpus[weir_percpu_cpu()], n, n) != 0)
+        return n;
+    size_t counted = count(frames, n, least, reserve);
+    if (counted != 0)
+        note_peak(frames);
+    return counted;
 }
 
-/* After they can be had again. */
-static void count_back(struct weir__frames *frames, size_t n)
+size_t weir__frames_out(const struct weir__frames *frames)
 {
-    weir_fetch_sub_relaxed(&frames->out, n);
+    uint64_t came;
+    size_t credit = credits(frames, &came);
+    size_t out = weir_load_relaxed(&frames->out) + weir_load_relaxed(&frames->reserve_out);
+    return out > credit ? out - credit : 0;
+}
+
+bool weir__frames_reserve_used(const struct weir__frames *frames)
+{
+    return weir_load_relaxed(&frames->reserve_out) != 0;
 }
 
 /* Relaxed, like all of it: see release_rest(). */
@@ -321,21 +475,21 @@ static void take(struct weir__frames *frames, size_t n, void *out[])
     }
 }
 
-static size_t alloc(struct weir__frames *frames, size_t n, void *out[], size_t limit)
+static size_t alloc(struct weir__frames *frames, size_t n, void *out[], bool reserve)
 {
-    size_t admitted = admit(frames, n, 1, limit);
+    size_t admitted = admit(frames, n, 1, reserve);
     take(frames, admitted, out);
     return admitted;
 }
 
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[])
 {
-    return alloc(frames, n, out, frames->limit);
+    return alloc(frames, n, out, false);
 }
 
 size_t weir__frames_alloc_reserved(struct weir__frames *frames, size_t n, void *out[])
 {
-    return alloc(frames, n, out, frames->frames);
+    return alloc(frames, n, out, true);
 }
 
 static void misuse(const struct weir__frames *frames, const void *frame, const char *what)
@@ -476,7 +630,7 @@ void *weir__frames_alloc_run(struct weir__frames *frames, size_t n)
     struct weir__frames_cpu *cpu = &frames->cpus[weir_percpu_cpu()];
     size_t near = weir_load_relaxed(&cpu->near_run), distance;
 
-    if (admit(frames, n, n, frames->limit) == 0)
+    if (admit(frames, n, n, false) == 0)
         return NULL;
     for (size_t i = 0; i < frames->areas; i++) {
         size_t area = area_after(frames, cpu, near, i, &distance);
@@ -602,13 +756,13 @@ static size_t release_rest(struct weir__frames *frames, size_t index, size_t mos
  * have. How many bytes. */
 static size_t release_one(struct weir__frames *frames, size_t index)
 {
-    size_t out = weir_load_relaxed(&weir__frames_area(frames, index)->out), all; /* relaxed: a guess */
+    size_t out = weir_load_relaxed(&weir__frames_area(frames, index)->out); /* relaxed: a guess */
     size_t n = WEIR_FRAMES_PER_AREA - out, least = out == 0 ? n : 1;
-    size_t counted = count_out(frames, n, least, frames->frames, &all);
+    size_t counted = count(frames, n, least, true);
     if (counted == 0)
         return 0;
     size_t bytes = out == 0 ? release_area(frames, index) : release_rest(frames, index, counted);
-    count_back(frames, counted);
+    uncount(frames, counted); /* no credit: nobody has had them, and the peak does not know of them */
     return bytes;
 }
 

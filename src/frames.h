@@ -23,8 +23,10 @@
  * after its home that has a frame left: so CPUs keep apart, memory that has been used before is used again
  * before untouched memory, and the areas far from home are the ones that run empty.
  *
- * One counter of all frames comes before those of the areas: who it lets in to frames finds them. It knows
- * of the last ones, which not everybody may have.
+ * One counter of all frames comes before those of the areas: who it lets in to frames finds them. CPUs would
+ * meet at it each time; so what is freed stays counted, up to WEIR__CREDIT_MAX frames per CPU, as a credit for
+ * the next one who allocates there. A credit is used elsewhere before an alloc fails. The last frames, which
+ * not everybody may have, are counted apart, and come back first.
  *
  * The metadata lies apart from the frames: 72 bytes per area of 2 MiB, 192 where there are fewer than 16
  * areas per CPU, and 128 per CPU. At most 0.1 % of a range of 2 MiB per CPU or more, with two bytes per
@@ -45,6 +47,12 @@
 #endif
 #define WEIR_WORDS_PER_AREA (WEIR_FRAMES_PER_AREA / 64)
 
+/* More than a magazine of the engine's holds: so a CPU that goes back and forth between alloc and free by the
+ * magazine leaves the common counter alone. */
+#ifndef WEIR__CREDIT_MAX
+#define WEIR__CREDIT_MAX 256
+#endif
+
 struct weir__area {
     uint32_t out;    /* frames out or promised; WEIR_FRAMES_PER_AREA: full, or held by who gives it back */
     uint32_t memory; /* enum weir__area_memory */
@@ -64,6 +72,7 @@ struct weir__frames_cpu {
     size_t home;     /* an area */
     size_t near;     /* a hint: no area nearer to home than this has a frame left, as a distance from home */
     size_t near_run; /* likewise: where the last run was found */
+    uint64_t credit; /* frames that are counted, and nobody's; above the low 32 bits, how often some came */
 } WEIR_ALIGNED(WEIR_LINE_PAIR);
 
 struct weir__frames {
@@ -72,7 +81,7 @@ struct weir__frames {
     unsigned frame_shift; /* frame_bytes is a power of two */
     size_t frames;        /* a whole number of areas */
     size_t areas;
-    size_t limit; /* frames that may be out without the reserve */
+    size_t limit; /* how many of them are not of the reserve */
     bool stays;   /* memory is not given back */
     bool huge;
     size_t spacing;      /* areas from one CPU's home to the next */
@@ -84,9 +93,12 @@ struct weir__frames {
     size_t map_bytes;
     void *meta;
     size_t meta_bytes;
-    /* On a line of their own. */
-    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR); /* frames out, about to be, or in the hands of release */
-    size_t out_peak;
+    /* On a line of their own: frames that are out, about to be, in the hands of release, or a credit: up to
+     * `limit`. */
+    size_t out WEIR_ALIGNED(WEIR_LINE_PAIR);
+    size_t out_peak; /* the most that were counted, those of the reserve included */
+    /* Likewise, of the reserve. */
+    size_t reserve_out WEIR_ALIGNED(WEIR_LINE_PAIR);
 };
 
 struct weir__frames_config {
@@ -116,7 +128,7 @@ void weir__frames_destroy(struct weir__frames *frames);
  */
 
 /* Up to n frames; how many: as many as there are, but for those that another thread has in its hands just
- * now, to give them back or to release their memory. Leaves `min`. */
+ * now, to give them back, to release their memory, or to find that they do not make a run. Leaves `min`. */
 size_t weir__frames_alloc(struct weir__frames *frames, size_t n, void *out[]);
 /* The same, the last ones included. */
 size_t weir__frames_alloc_reserved(struct weir__frames *frames, size_t n, void *out[]);
@@ -129,6 +141,11 @@ void weir__frames_free(struct weir__frames *frames, size_t n, void *const in[]);
 void *weir__frames_alloc_run(struct weir__frames *frames, size_t n);
 /* Gives n frames in a row back: a run, or a part of one. */
 void weir__frames_free_run(struct weir__frames *frames, void *first, size_t n);
+
+/* How many frames are out or in the hands of release; while others allocate and free, an estimate. */
+size_t weir__frames_out(const struct weir__frames *frames);
+/* Is any of the reserve out? A guess: it may be another the next moment. */
+bool weir__frames_reserve_used(const struct weir__frames *frames);
 
 /* Gives memory of free frames back to the system: of `percent` of the areas that have nothing out, rounded
  * up; and likewise of those that have something out but were not used since the last call, or, with 100,

@@ -337,17 +337,12 @@ void weir__page_free_rcu_slow(struct weir_page_cache *pages, void *page)
     weir_cache_free_rcu(pages->paths.cache, page);
 }
 
-/* Is any of the last `min` frames out? In a magazine a page would be anybody's. Relaxed: a guess. */
-static bool reserve_is_short(const struct weir_page_cache *pages)
-{
-    return weir_load_relaxed(&pages->frames.out) > pages->frames.limit;
-}
-
 void weir_page_free_nolock(struct weir_page_cache *pages, void *page)
 {
     if (pages->prepare != NULL)
         weir__prepare_free(pages->prepare, 1, &page, "weir_page_free_nolock");
-    if (reserve_is_short(pages) && weir__try_enter()) {
+    /* Where the reserve is short: in a magazine a page would be anybody's. */
+    if (weir__frames_reserve_used(&pages->frames) && weir__try_enter()) {
         weir__frames_free(&pages->frames, 1, &page);
         weir__leave();
         return;
@@ -514,7 +509,7 @@ void weir_page_cache_stats(struct weir_page_cache *pages, struct weir_page_cache
     weir_cache_stats(pages->paths.cache, &stats->cache);
     stats->page_size = pages->frames.frame_bytes;
     stats->capacity = pages->frames.frames;
-    stats->frames = weir_load_relaxed(&pages->frames.out);
+    stats->frames = weir__frames_out(&pages->frames);
     stats->frames_peak = weir_load_relaxed(&pages->frames.out_peak);
     stats->block_pages = weir_load_relaxed(&pages->block_pages) + weir_load_relaxed(&pages->lent_pages) +
                          weir__extents_frames(pages->extents);
@@ -747,7 +742,7 @@ static bool is_busy(struct weir_page_cache *pages)
 {
     /* Relaxed: all is still. */
     size_t own = weir_load_relaxed(&pages->block_pages) + weir__extents_frames(pages->extents);
-    return weir_load_relaxed(&pages->frames.out) != own;
+    return weir__frames_out(&pages->frames) != own;
 }
 
 static void report(struct weir_page_cache *pages)

@@ -111,7 +111,7 @@ struct weir_page_cache_stats {
     size_t page_size; /* bytes */
     size_t capacity;  /* pages */
     size_t frames; /* pages that are not free: out, cached, waiting for a grace period, holding magazines */
-    size_t frames_peak; /* the most there ever were */
+    size_t frames_peak; /* the most there ever were; too high by up to 256 for each CPU but one */
     /* Of them, holding magazines: its own, by weir_page_cache_block_source() others', and the descriptors of
      * idle extents. */
     size_t block_pages;

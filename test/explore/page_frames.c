@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define WEIR_FRAMES_PER_AREA 128
+#define WEIR__CREDIT_MAX 2
 
 /* What the system is asked for, and what stops the program, goes to the explorer. */
 static int take_memory(void *first, size_t bytes, int advice);
@@ -31,8 +32,9 @@ static int take_memory(void *first, size_t bytes, int advice);
 
 enum { AREAS = 2, FRAMES = AREAS * WEIR_FRAMES_PER_AREA, STEPS = 4, PIECES = 4, SHIFT = 12 };
 enum { NOBODY = EXPLORE_THREADS, OTHERS }; /* owners that are no thread */
+enum { CREDIT_CPUS = 3 };
 
-static unsigned cpus = 1;
+static unsigned cpus = 1, cpu_of[EXPLORE_THREADS];
 
 unsigned weir_percpu_nr_cpus(void)
 {
@@ -41,7 +43,7 @@ unsigned weir_percpu_nr_cpus(void)
 
 unsigned weir_percpu_cpu(void)
 {
-    return explore_self() % cpus;
+    return cpu_of[explore_self()];
 }
 
 /* --- programs --- */
@@ -55,6 +57,7 @@ enum action {
     MEMORY,   /* that of area n's free frames goes */
     WATCH,    /* areas become quiet */
     RELEASE,  /* n percent of all */
+    MOVE,     /* to CPU n */
     /* Mistakes. */
     FREE_COUNTER_FIRST, /* brings the counter down before the bit is clear */
     FREE_MARK_FIRST,    /* marks the area before the counter comes down */
@@ -63,6 +66,7 @@ enum action {
     REST_LATE,          /* EMPTY after the promise */
     REST_UNCLAIMED,     /* takes memory of promised frames without claiming them */
     RUN_HALF,           /* does not give up what it has claimed of a run */
+    ONE_LOOK,           /* one frame; there is none if one look at all credits finds none */
 };
 
 struct step {
@@ -80,7 +84,8 @@ struct frames_program {
     uint32_t memory[AREAS];                    /* enum weir__area_memory */
     size_t held[EXPLORE_THREADS];              /* 1 + a frame that the thread holds at first */
     size_t min;
-    unsigned cpus; /* 0: one */
+    unsigned cpus;              /* 0: one */
+    size_t credit[CREDIT_CPUS]; /* frames that are counted, but free */
 };
 
 /* --- the state --- */
@@ -96,7 +101,7 @@ static const struct frames_program *program;
 static struct weir__frames frames;
 static struct weir__area area[AREAS + 1]; /* one more: the explorer reads 8 bytes at each address */
 static uint64_t bits[AREAS * WEIR_WORDS_PER_AREA];
-static struct weir__frames_cpu cpu[EXPLORE_THREADS];
+static struct weir__frames_cpu cpu[CREDIT_CPUS];
 static uint64_t content[FRAMES];
 static unsigned owner[FRAMES];
 static struct piece held[EXPLORE_THREADS][PIECES];
@@ -149,8 +154,13 @@ static void start(void *arg)
                                    .bits = bits,
                                    .cpus = cpu};
     memset(cpu, 0, sizeof cpu);
-    for (unsigned i = 0; i < cpus; i++)
+    for (unsigned i = 0; i < cpus; i++) {
         cpu[i].home = i % areas;
+        cpu[i].credit = program->credit[i];
+        frames.out += program->credit[i];
+    }
+    for (unsigned t = 0; t < program->threads; t++)
+        cpu_of[t] = t % cpus;
     memset(holds, 0, sizeof holds);
     stamps = 1;
     of_reserve = 0;
@@ -176,7 +186,8 @@ static void start(void *arg)
             (struct piece){.first = first, .n = 1, .frame = {base + (first << SHIFT)}, .stamp = 1};
         owner[first] = t;
     }
-    frames.out_peak = most = frames.out;
+    frames.out_peak = frames.out;
+    most = weir__frames_out(&frames);
 }
 
 /* Frames are the thread's now. */
@@ -337,22 +348,22 @@ static void release_rest_wrong(enum action mistake, size_t index, size_t wanted)
 
 static void release_wrong(enum action mistake, size_t index)
 {
-    size_t n = mistake == AREA_LATE ? WEIR_FRAMES_PER_AREA : PIECES, all;
-    size_t counted = count_out(&frames, n, mistake == AREA_LATE ? n : 1, frames.frames, &all);
+    size_t n = mistake == AREA_LATE ? WEIR_FRAMES_PER_AREA : PIECES;
+    size_t counted = count(&frames, n, mistake == AREA_LATE ? n : 1, true);
     if (counted == 0)
         return;
     if (mistake == AREA_LATE)
         release_area_late(index);
     else
         release_rest_wrong(mistake, index, counted);
-    count_back(&frames, counted);
+    uncount(&frames, counted);
 }
 
 /* In the first area. */
 static void claim_half(size_t n)
 {
     size_t first = 32, count;
-    if (admit(&frames, n, n, frames.limit) == 0)
+    if (admit(&frames, n, n, false) == 0)
         return;
     if (reserve(&area[0], n, n) == 0) {
         count_back(&frames, n);
@@ -365,6 +376,15 @@ static void claim_half(size_t n)
             return;
         }
     hold((struct piece){.first = first, .n = n, .run = true});
+}
+
+static void alloc_by_one_look(void)
+{
+    struct piece piece = {.n = 1};
+    if (take_credits(&frames, 1) == 0)
+        explore_fail("0 of 1 frames are had");
+    take(&frames, 1, piece.frame);
+    hold(piece);
 }
 
 static void make(const struct step *step)
@@ -391,6 +411,9 @@ static void make(const struct step *step)
     case RELEASE:
         weir__frames_release(&frames, (unsigned)step->n);
         return;
+    case MOVE:
+        cpu_of[explore_self()] = (unsigned)step->n;
+        return;
     case FREE_COUNTER_FIRST:
     case FREE_MARK_FIRST:
     case FREE_OUT_FIRST:
@@ -403,6 +426,9 @@ static void make(const struct step *step)
         return;
     case RUN_HALF:
         claim_half(step->n);
+        return;
+    case ONE_LOOK:
+        alloc_by_one_look();
         return;
     }
 }
@@ -438,8 +464,10 @@ static void finish(void *arg)
         if (area[i].out != out)
             explore_fail("%zu frames of area %zu are out, and it counts %u", out, i, area[i].out);
     }
-    if (frames.out != owned())
-        explore_fail("%zu frames are out, and %zu are counted", owned(), frames.out);
+    if (weir__frames_out(&frames) != owned())
+        explore_fail("%zu frames are out, and %zu are counted", owned(), weir__frames_out(&frames));
+    if (frames.out > frames.limit || frames.reserve_out > frames.frames - frames.limit)
+        explore_fail("%zu frames are counted, and %zu of the reserve", frames.out, frames.reserve_out);
     if (frames.out_peak < most)
         explore_fail("%zu frames were out at once, and the most it has seen is %zu", most, frames.out_peak);
     for (unsigned t = 0; t < program->threads; t++)
@@ -467,16 +495,16 @@ static void name(void *arg, const void *address, char *text, size_t size)
         snprintf(text, size, "out");
     if (address == &frames.out_peak)
         snprintf(text, size, "peak");
+    if (address == &frames.reserve_out)
+        snprintf(text, size, "reserve");
+    for (unsigned i = 0; i < cpus; i++)
+        if (address == &cpu[i].credit)
+            snprintf(text, size, "credit of %u", i);
     if (address == &moment)
         snprintf(text, size, "madvise");
 }
 
 /* --- all of them --- */
-
-#define ALL                                                                                                  \
-    {                                                                                                        \
-        ~UINT64_C(0), ~UINT64_C(0)                                                                           \
-    }
 
 #define ALL                                                                                                  \
     {                                                                                                        \
@@ -675,10 +703,64 @@ static struct frames_program programs[] = {
      .free = {{0x2}},
      .memory = {WEIR__AREA_USED},
      .held = {1}},
+    {"a credit of another CPU",
+     false,
+     3,
+     3,
+     1,
+     {{{ALLOC, 1, true}, {FREE, 0, false}}, {{ALLOC, 1, true}, {FREE, 0, false}}, {{ALLOC, 1, true}}},
+     .free = {{0x7}},
+     .memory = {WEIR__AREA_USED},
+     .cpus = 3,
+     .credit = {0, 1, 1}},
+    {"a frame that is free in turn here and there",
+     false,
+     2,
+     4,
+     1,
+     {{{FREE, 0, false}, {MOVE, 1, false}, {ALLOC, 1, true}}, {{MOVE, 2, false}, {ALLOC, 1, true}}},
+     .free = {{0x2}},
+     .memory = {WEIR__AREA_USED},
+     .held = {1},
+     .cpus = 3,
+     .credit = {0, 1}},
+    {"a run of credits, a single frame",
+     false,
+     2,
+     3,
+     1,
+     {{{RUN, 3, true}, {FREE, 0, false}}, {{MOVE, 2, false}, {ALLOC, 1, true}, {FREE, 0, false}}},
+     .free = {{0x1F}},
+     .memory = {WEIR__AREA_USED},
+     .cpus = 3,
+     .credit = {1, 2, 1}},
+    {"a credit, and the memory goes",
+     false,
+     3,
+     2,
+     1,
+     {{{FREE, 0, false}, {ALLOC, 1, false}}, {{MEMORY, 0, false}}, {{ALLOC, 1, false}}},
+     .free = {{0x2}},
+     .memory = {WEIR__AREA_QUIET},
+     .held = {1},
+     .cpus = 2,
+     .credit = {0, 1}},
+    {"a credit is no reserve",
+     false,
+     3,
+     2,
+     1,
+     {{{FREE, 0, false}, {ALLOC, 1, false}}, {{ALLOC, 1, false}}, {{RESERVED, 1, true}, {FREE, 0, false}}},
+     .free = {{0x6}},
+     .memory = {WEIR__AREA_USED},
+     .held = {1},
+     .min = 1,
+     .cpus = 2,
+     .credit = {0, 1}},
     {"the last one, one that has a reserve",
      false,
      2,
-     EXPLORE_ANY,
+     6,
      0,
      {{{ALLOC, 1, false}}, {{RESERVED, 1, true}}},
      .free = {{0x3}},
@@ -765,6 +847,17 @@ static struct frames_program programs[] = {
      {{{ALLOC, 1, false}, {FREE, 0, false}}, {{REST_UNCLAIMED, 0, false}}},
      .free = {{0x6}},
      .memory = {WEIR__AREA_USED}},
+    {"mistake: one look at all credits",
+     true,
+     2,
+     4,
+     1,
+     {{{FREE, 0, false}, {MOVE, 1, false}, {ALLOC, 1, true}}, {{MOVE, 2, false}, {ONE_LOOK, 0, false}}},
+     .free = {{0x2}},
+     .memory = {WEIR__AREA_USED},
+     .held = {1},
+     .cpus = 3,
+     .credit = {0, 1}},
     {"mistake: half a run is kept",
      true,
      2,

@@ -170,9 +170,9 @@ static void check_end(void)
     if (stats.extents != 0 || stats.extent_pages != 0)
         stress_fail("%zu extents of %zu pages are said to be out", stats.extents, stats.extent_pages);
     size_t own = weir__extents_frames(extents);
-    if (frames.out != stats.extent_pool_pages + own)
-        stress_fail("%zu frames are out: %zu idle, %zu for descriptors", frames.out, stats.extent_pool_pages,
-                    own);
+    if (weir__frames_out(&frames) != stats.extent_pool_pages + own)
+        stress_fail("%zu frames are out: %zu idle, %zu for descriptors", weir__frames_out(&frames),
+                    stats.extent_pool_pages, own);
     if (weir__extents_decay(extents, 100) != stats.extent_pool_pages)
         stress_fail("a drain did not give what was idle");
     size_t n = weir__frames_alloc(&frames, frames.frames + 1, all);
@@ -180,8 +180,8 @@ static void check_end(void)
         stress_fail("%zu of %zu frames are left, and %zu hold descriptors", n, frames.frames, own);
     weir__frames_free(&frames, n, all);
     weir__extents_destroy(extents);
-    if (frames.out != 0)
-        stress_fail("in the end %zu frames are said to be out", frames.out);
+    if (weir__frames_out(&frames) != 0)
+        stress_fail("in the end %zu frames are said to be out", weir__frames_out(&frames));
 }
 
 static void round_with(size_t areas)

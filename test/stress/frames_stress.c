@@ -155,8 +155,8 @@ static void round_with(size_t areas, size_t most)
     if (weir__frames_init(&frames, &config))
         stress_fail("out of memory");
     stress_run(work, stress.milliseconds / 2, interrupt);
-    if (frames.out != 0)
-        stress_fail("at rest %zu frames are said to be out", frames.out);
+    if (weir__frames_out(&frames) != 0)
+        stress_fail("at rest %zu frames are said to be out", weir__frames_out(&frames));
     if (frames.out_peak > frames.frames)
         stress_fail("of %zu frames %zu are said to have been out", frames.frames, frames.out_peak);
     size_t n = take(frames.frames, all, 1);

@@ -59,9 +59,9 @@ static void finish(void)
     cr_assert_eq(stats.extent_pages, 0u);
     cr_assert_eq(weir__extents_decay(extents, 100), stats.extent_pool_pages);
     cr_assert_eq(weir__extents_idle(extents), 0u);
-    cr_assert_eq(frames.out, weir__extents_frames(extents));
+    cr_assert_eq(weir__frames_out(&frames), weir__extents_frames(extents));
     weir__extents_destroy(extents);
-    cr_assert_eq(frames.out, 0u);
+    cr_assert_eq(weir__frames_out(&frames), 0u);
     weir__frames_destroy(&frames);
 }
 
@@ -118,7 +118,7 @@ Test(extents, every_size_is_served_aligned_and_apart_and_then_from_the_pool)
         cr_assert_eq(stats.extent_pool_pages, sum);
         cr_assert_eq(weir__extents_idle(extents), sum);
     }
-    cr_assert_eq(frames.out, sum + weir__extents_frames(extents));
+    cr_assert_eq(weir__frames_out(&frames), sum + weir__extents_frames(extents));
     cr_assert_eq(weir__extents_frames(extents), (size_t)(MOST + PER_FRAME - 1) / PER_FRAME);
     finish();
 }
@@ -180,7 +180,7 @@ Test(extents, random_sizes_and_cpus_lose_nothing)
             if (step % 100 == 0)
                 weir__extents_decay(extents, (unsigned)(dice >> 20) % 101);
             look();
-            cr_assert_eq(frames.out,
+            cr_assert_eq(weir__frames_out(&frames),
                          stats.extent_pages + stats.extent_pool_pages + weir__extents_frames(extents));
         }
         for (size_t i = 0; i < HELD; i++)
@@ -280,7 +280,7 @@ Test(extents, cost_next_to_nothing_until_they_are_used)
     size_t after = resident_pages();
     if (!WEIR_TSAN) /* which keeps books about all of it */
         cr_assert_leq(after, before + 32, "%zu pages", after - before);
-    cr_assert_eq(frames.out, 0u);
+    cr_assert_eq(weir__frames_out(&frames), 0u);
     finish();
 }
 
@@ -310,7 +310,7 @@ Test(extents, decay_gives_a_share_of_each_pool_back_rounded_up)
     cr_assert_eq(weir__extents_decay(extents, 25), 3u * 3 + 7 + 256 + 2 * 64);
     idle -= 3 * 3 + 7 + 256 + 2 * 64;
     cr_assert_eq(weir__extents_idle(extents), idle);
-    cr_assert_eq(frames.out, idle + weir__extents_frames(extents));
+    cr_assert_eq(weir__frames_out(&frames), idle + weir__extents_frames(extents));
     /* 7, 3, 3 left: */
     cr_assert_eq(weir__extents_decay(extents, 25), 2u * 3 + 256 + 64);
     for (unsigned pass = 0; pass < 8; pass++) /* by 8 more the largest is gone */
@@ -331,7 +331,7 @@ Test(extents, drain_takes_all_of_every_node_and_leaves_the_descriptors)
     size_t idle = weir__extents_idle(extents), descriptors = weir__extents_frames(extents);
     cr_assert_eq(descriptors, 15u, "one frame per node");
     cr_assert_eq(weir__extents_decay(extents, 100), idle);
-    cr_assert_eq(frames.out, descriptors);
+    cr_assert_eq(weir__frames_out(&frames), descriptors);
     for (size_t i = 0; i < 2 * PER_FRAME; i += 64) {
         leave_idle(64, 2);
         cr_assert_eq(weir__extents_decay(extents, 100), 128u);
@@ -469,7 +469,7 @@ Test(extents, without_a_frame_for_descriptors_extents_go_to_the_frames)
     for (size_t i = 0; i < n; i++) {
         weir__extents_free(extents, some[i], 8);
         cr_assert_eq(weir__extents_frames(extents), 0u);
-        cr_assert_eq(frames.out, (size_t)AREA - 8);
+        cr_assert_eq(weir__frames_out(&frames), (size_t)AREA - 8);
         cr_assert_eq(weir__frames_alloc(&frames, 9, all + 8 * i), 8u);
     }
     weir__frames_free(&frames, 8 * n, all);

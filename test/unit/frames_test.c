@@ -69,7 +69,7 @@ static void give(size_t n, void *const from[])
 /* Every frame can be had, and then none. */
 static void check_all_free(void)
 {
-    cr_assert_eq(frames.out, 0u);
+    cr_assert_eq(weir__frames_out(&frames), 0u);
     cr_assert_eq(take(frames.frames + 100, got), frames.frames);
     cr_assert_eq(take(1, got + MOST), 0u);
     give(frames.frames, got);
@@ -90,7 +90,7 @@ Test(frames, each_is_handed_out_once_and_then_none)
     start(3, 4096);
     for (size_t i = 0; i < 3 * AREA; i++)
         cr_assert_eq(take(1, got + i), 1u, "after %zu", i);
-    cr_assert_eq(frames.out, 3u * AREA);
+    cr_assert_eq(weir__frames_out(&frames), 3u * AREA);
     cr_assert_eq(take(1, got + MOST), 0u);
     give(1, got + 77);
     cr_assert_eq(take(5, got + 77), 1u);
@@ -132,7 +132,7 @@ Test(frames, random_order_and_sizes_lose_nothing)
                 have -= n;
                 give(n, got + have);
             }
-            cr_assert_eq(frames.out, have);
+            cr_assert_eq(weir__frames_out(&frames), have);
             if (step % 50 == 0)
                 weir__frames_release(&frames, (unsigned)(fixture_random(&random) % 101));
         }
@@ -239,7 +239,7 @@ static void leave_one_in_each_other(char *kept[4])
         if (number % AREA != 17 || number / AREA % 2 == 0)
             give(++n, &got[i]);
     }
-    cr_assert_eq(frames.out, 2u);
+    cr_assert_eq(weir__frames_out(&frames), 2u);
 }
 
 static void check_kept(char *kept[4])
@@ -331,7 +331,7 @@ Test(frames, orders_0_to_9_are_aligned_and_fill_the_range)
             cr_assert_not_null(got[i], "order %u, after %zu", order, i);
             cr_assert_eq((uintptr_t)got[i] % (n * 4096), 0u);
         }
-        cr_assert_eq(frames.out, 3u * AREA);
+        cr_assert_eq(weir__frames_out(&frames), 3u * AREA);
         cr_assert_null(take_run(n));
         cr_assert_eq(take(1, got + MOST), 0u);
         for (size_t i = 0; i < runs; i++)
@@ -354,7 +354,7 @@ Test(frames, runs_of_every_size_are_had_and_fit_side_by_side)
         }
         for (size_t i = 0; i < runs; i++)
             give_run(got[i], n);
-        cr_assert_eq(frames.out, 0u);
+        cr_assert_eq(weir__frames_out(&frames), 0u);
     }
     check_all_free();
     weir__frames_destroy(&frames);
@@ -418,7 +418,7 @@ Test(frames, what_a_run_could_not_have_is_left_as_it_was)
             got[n++] = got[i];
     cr_assert_null(weir__frames_alloc_run(&frames, 2));
     cr_assert_null(weir__frames_alloc_run(&frames, AREA / 2));
-    cr_assert_eq(frames.out, n);
+    cr_assert_eq(weir__frames_out(&frames), n);
     cr_assert_eq(take(AREA + 1, got + n), (size_t)AREA, "single ones are all there");
     give(2 * AREA, got);
     check_all_free();
@@ -431,10 +431,75 @@ Test(frames, part_of_a_run_may_come_back_alone)
     char *run = take_run(300);
     cr_assert_not_null(run);
     give_run(run + 100 * 4096, 100);
-    cr_assert_eq(frames.out, 200u);
+    cr_assert_eq(weir__frames_out(&frames), 200u);
     give_run(run, 100);
     give_run(run + 200 * 4096, 100);
     check_all_free();
+    weir__frames_destroy(&frames);
+}
+
+/* --- credits --- */
+
+/* Goes from CPU to CPU with every other frame in hand: the rest is free here and there, and all of it is had. */
+Test(frames, what_is_freed_on_one_cpu_is_had_on_another)
+{
+    static const size_t freed[] = {1, WEIR__CREDIT_MAX - 1, WEIR__CREDIT_MAX, WEIR__CREDIT_MAX + 1, 2 * AREA};
+    unsigned other, first;
+    start(2, 4096);
+    first = fixture_stay(&other);
+    for (size_t i = 0; i < sizeof freed / sizeof freed[0]; i++) {
+        cr_assert_eq(take(2 * AREA, got), 2u * AREA);
+        give(freed[i], got);
+        cr_assert_eq(weir__frames_out(&frames), 2 * AREA - freed[i]);
+        fixture_pin(i % 2 == 0 ? other : first);
+        cr_assert_eq(take(1, got), 1u);
+        cr_assert_eq(take(2 * AREA, got + 1), freed[i] - 1);
+        cr_assert_eq(take(1, got + MOST), 0u);
+        give(2 * AREA, got);
+        check_all_free();
+    }
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, a_run_is_had_of_what_was_freed_on_two_cpus)
+{
+    unsigned other, first;
+    start(1, 4096);
+    first = fixture_stay(&other);
+    for (unsigned lacks = 0; lacks < 2; lacks++) {
+        cr_assert_eq(take(AREA, got), (size_t)AREA);
+        give(100, got);
+        fixture_pin(other);
+        give(AREA - 100 - lacks, got + 100);
+        char *run = take_run(AREA);
+        cr_assert_eq(run == NULL, lacks == 1);
+        if (run != NULL)
+            give_run(run, AREA);
+        cr_assert_eq(take(AREA, got), AREA - lacks, "what a run could not have is there");
+        fixture_pin(first);
+        give(AREA - lacks, got);
+    }
+    cr_assert_eq(weir__frames_out(&frames), 1u);
+    weir__frames_destroy(&frames);
+}
+
+Test(frames, credits_of_all_cpus_are_released_and_counted_once)
+{
+    unsigned other, first;
+    start(3, 4096);
+    first = fixture_stay(&other);
+    cr_assert_eq(take(3 * AREA, got), 3u * AREA);
+    for (size_t i = 0; i < 3 * AREA; i++)
+        memset(got[i], 1, 1);
+    give(100, got);
+    fixture_pin(other);
+    give(100, got + 100);
+    give(3 * AREA - 200, got + 200);
+    cr_assert_eq(weir__frames_out(&frames), 0u);
+    cr_assert_eq(weir__frames_release(&frames, 100), 3u * AREA * 4096);
+    fixture_pin(first);
+    check_all_free();
+    cr_assert_eq(frames.out_peak, 3u * AREA);
     weir__frames_destroy(&frames);
 }
 
@@ -453,12 +518,16 @@ Test(frames, last_ones_are_kept_for_who_may_have_them)
     cr_assert_null(weir__frames_alloc_run(&frames, 1));
     cr_assert_eq(weir__frames_alloc_reserved(&frames, 4, got + AREA - 10), 4u);
     cr_assert_eq(weir__frames_alloc_reserved(&frames, 40, got + AREA - 6), 6u);
-    weir__frames_free(&frames, 10, got + AREA - 10);
+    cr_assert(weir__frames_reserve_used(&frames));
+    weir__frames_free(&frames, 9, got + AREA - 10);
+    cr_assert(weir__frames_reserve_used(&frames));
+    weir__frames_free(&frames, 1, got + AREA - 1);
+    cr_assert_not(weir__frames_reserve_used(&frames));
     cr_assert_eq(take(1, got + MOST), 0u, "they fill the reserve first");
     give(1, got);
     cr_assert_eq(take(2, got), 1u);
     give(AREA - 10, got);
-    cr_assert_eq(frames.out, 0u);
+    cr_assert_eq(weir__frames_out(&frames), 0u);
     weir__frames_destroy(&frames);
 }
 
