@@ -127,7 +127,7 @@ ALWAYS_INLINE void loop(struct worker *worker, void *(*alloc)(struct run *run),
 
 /* --- the ways --- */
 
-static void *alloc_malloc(struct run *run)
+ALWAYS_INLINE void *alloc_malloc(struct run *run)
 {
     return malloc(run->options->object_bytes);
 }
@@ -138,7 +138,7 @@ static void poison_and_free(void *object)
     free(object);
 }
 
-static void free_at_once(struct run *run, void *object)
+ALWAYS_INLINE void free_at_once(struct run *run, void *object)
 {
     (void)run;
     poison_and_free(object);
@@ -149,28 +149,28 @@ static void free_by_call_rcu(struct rcu_head *head)
     poison_and_free((char *)head - offsetof(struct object, urcu_head));
 }
 
-static void hand_to_call_rcu(struct run *run, void *object)
+ALWAYS_INLINE void hand_to_call_rcu(struct run *run, void *object)
 {
     (void)run;
     urcu_qsbr_call_rcu(&((struct object *)object)->urcu_head, free_by_call_rcu);
 }
 
-static void hand_to_weir(struct run *run, void *object)
+ALWAYS_INLINE void hand_to_weir(struct run *run, void *object)
 {
     weir_free_rcu(run->reclaimer, object, &((struct object *)object)->weir_head);
 }
 
-static void hand_to_weir_mightsleep(struct run *run, void *object)
+ALWAYS_INLINE void hand_to_weir_mightsleep(struct run *run, void *object)
 {
     weir_free_rcu_mightsleep(run->reclaimer, object);
 }
 
-static void *alloc_page(struct run *run)
+ALWAYS_INLINE void *alloc_page(struct run *run)
 {
     return weir_page_alloc(run->pages);
 }
 
-static void hand_page(struct run *run, void *page)
+ALWAYS_INLINE void hand_page(struct run *run, void *page)
 {
     weir_page_free_rcu(run->pages, page);
 }
@@ -194,7 +194,7 @@ static void free_block(void *block[LATER_BLOCK])
     }
 }
 
-static void free_later(struct run *run, void *object)
+ALWAYS_INLINE void free_later(struct run *run, void *object)
 {
     (void)run;
     later.object[later.block][later.used++] = object;

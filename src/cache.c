@@ -858,8 +858,11 @@ static int create_parts(struct weir_cache *cache, const struct weir_cache_config
         weir__grace_get(cache->grace);
     else if ((error = weir_grace_qsbr(&cache->grace)) != 0)
         return error;
-    cache->deferred = (struct weir__deferred){
-        .grace = cache->grace, .blocks = &cache->blocks, .reclaim = depot_reclaim, .arg = cache};
+    cache->deferred = (struct weir__deferred){.grace = cache->grace,
+                                              .blocks = &cache->blocks,
+                                              .reclaim = depot_reclaim,
+                                              .arg = cache,
+                                              .object_size = config->object_size};
     return weir__deferred_init(&cache->deferred);
 }
 

@@ -18,9 +18,11 @@
  * Objects pending on a CPU that make a backlog. While there is one, whoever adds a magazine yields the CPU:
  * often a reader, or the helper thread, is ready to run and waits behind the very thread that waits for it,
  * until the scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it
- * returns at once.
+ * returns at once. Large objects are a backlog sooner: all that are pending take memory, and pages that have
+ * left the CPU's cache are slow to be used again.
  */
 #define BACKLOG_OBJECTS 16384
+#define BACKLOG_BYTES ((size_t)32 << 20)
 
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
@@ -375,6 +377,15 @@ static void sweep(struct weir__grace_client *client)
         deferred->also_sweep(deferred->arg);
 }
 
+/* Magazines. */
+static size_t backlog_of(const struct weir__deferred *deferred)
+{
+    size_t objects = BACKLOG_OBJECTS, capacity = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
+    if (deferred->object_size > BACKLOG_BYTES / BACKLOG_OBJECTS)
+        objects = BACKLOG_BYTES / deferred->object_size;
+    return objects / capacity + 2;
+}
+
 int weir__deferred_init(struct weir__deferred *deferred)
 {
     int error = weir_percpu_init();
@@ -384,7 +395,7 @@ int weir__deferred_init(struct weir__deferred *deferred)
     if (deferred->cpus == NULL)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
-    deferred->backlog = BACKLOG_OBJECTS / WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes) + 2;
+    deferred->backlog = backlog_of(deferred);
     if (deferred->interval == 0)
         deferred->interval = WEIR_SWEEP_MILLISECONDS;
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)

@@ -74,6 +74,7 @@ struct weir__deferred {
     bool (*also_pending)(void *arg);
     struct weir__deferred_limit *limit; /* NULL: none */
     struct weir__handed *handed;        /* NULL: nobody looks for what is handed over twice */
+    size_t object_size;                 /* bytes; 0: not known */
     unsigned interval;                  /* milliseconds between sweeps; 0: WEIR_SWEEP_MILLISECONDS */
     struct weir__grace_client client;
     struct weir__guarded guarded;
