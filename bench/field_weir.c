@@ -13,7 +13,11 @@ struct object {
 _Static_assert(sizeof(struct object) <= 32, "the smallest --object-bytes");
 
 static struct weir_reclaimer *reclaimer;
-static struct weir_page_cache *pages;
+/* Not the first word of a page, wherever the linker puts it: see struct run in deferred.c. */
+static struct {
+    void *unused;
+    struct weir_page_cache *pages;
+} the WEIR_ALIGNED(16);
 static size_t page_block; /* that the floor frees at once */
 
 /* As free() by default, and counted. */
@@ -96,7 +100,7 @@ static void work_mightsleep(struct field_worker *worker)
 static bool open_pages(const struct field_setting *setting)
 {
     (void)setting;
-    return opened(weir_page_cache_create(&pages, NULL));
+    return opened(weir_page_cache_create(&the.pages, NULL));
 }
 
 /* No page is left: they wait for readers, of which this thread is one. */
@@ -106,20 +110,20 @@ static __attribute__((noinline, cold)) void *page_again(void)
     do {
         urcu_qsbr_quiescent_state();
         sched_yield();
-    } while ((page = weir_page_alloc(pages)) == NULL);
+    } while ((page = weir_page_alloc(the.pages)) == NULL);
     return page;
 }
 
 ALWAYS_INLINE void *alloc_page(void)
 {
-    void *page = weir_page_alloc(pages);
+    void *page = weir_page_alloc(the.pages);
     return weir_likely(page != NULL) ? page : page_again();
 }
 
 ALWAYS_INLINE void hand_page(void *page, uint64_t number)
 {
     (void)number;
-    weir_page_free_rcu(pages, page);
+    weir_page_free_rcu(the.pages, page);
 }
 
 static void work_pages(struct field_worker *worker)
@@ -135,26 +139,26 @@ static void work_pages_alone(struct field_worker *worker)
 
 static void barrier_pages(void)
 {
-    weir_page_cache_rcu_barrier(pages);
+    weir_page_cache_rcu_barrier(the.pages);
 }
 
 static uint64_t page_periods(void)
 {
     struct weir_page_cache_stats stats;
-    weir_page_cache_stats(pages, &stats);
+    weir_page_cache_stats(the.pages, &stats);
     return stats.cache.periods;
 }
 
 static uint64_t pages_freed(void)
 {
     struct weir_page_cache_stats stats;
-    weir_page_cache_stats(pages, &stats);
+    weir_page_cache_stats(the.pages, &stats);
     return stats.cache.rcu_freed;
 }
 
 static bool close_pages(void)
 {
-    return weir_page_cache_destroy(pages) == 0;
+    return weir_page_cache_destroy(the.pages) == 0;
 }
 
 /* --- pages without readers --- */
@@ -174,14 +178,14 @@ static bool open_page_ones(const struct field_setting *setting)
 
 static void free_pages(size_t n, void *objects[])
 {
-    weir_page_free_bulk(pages, n, objects);
+    weir_page_free_bulk(the.pages, n, objects);
     field_count_freed(n);
 }
 
 static void free_page(size_t n, void *objects[])
 {
     (void)n;
-    weir_page_free(pages, objects[0]);
+    weir_page_free(the.pages, objects[0]);
     field_count_freed(1);
 }
 

@@ -11,53 +11,57 @@
 
 /* --- the page cache --- */
 
-static struct weir_page_cache *cache;
+/* Not the first word of a page, wherever the linker puts it: see struct run in deferred.c. */
+static struct {
+    void *unused;
+    struct weir_page_cache *cache;
+} the WEIR_ALIGNED(16);
 
 static bool open_weir(const struct pages_setting *setting)
 {
     struct weir_page_cache_config config = WEIR_PAGE_CACHE_CONFIG_INIT;
     /* Some more than the working set: for what lies in magazines, and the magazines. */
     config.capacity = setting->working_set * PAGE_BYTES * 5 / 4 + SMALL;
-    return weir_page_cache_create(&cache, &config) == 0;
+    return weir_page_cache_create(&the.cache, &config) == 0;
 }
 
 ALWAYS_INLINE void *page_alloc(size_t bytes)
 {
     (void)bytes;
-    return weir_page_alloc(cache);
+    return weir_page_alloc(the.cache);
 }
 
 ALWAYS_INLINE void page_free(void *page)
 {
-    weir_page_free(cache, page);
+    weir_page_free(the.cache, page);
 }
 
 ALWAYS_INLINE void *extent_alloc(size_t bytes)
 {
     (void)bytes;
-    return weir_extent_alloc(cache, EXTENT_PAGES);
+    return weir_extent_alloc(the.cache, EXTENT_PAGES);
 }
 
 ALWAYS_INLINE void extent_free(void *extent)
 {
-    weir_extent_free(cache, extent, EXTENT_PAGES);
+    weir_extent_free(the.cache, extent, EXTENT_PAGES);
 }
 
 ALWAYS_INLINE bool array_alloc(size_t n, void *pages[])
 {
     memset(pages, 0, n * sizeof pages[0]); /* only slots that are NULL are filled */
-    return weir_page_alloc_bulk_array(cache, n, pages) == n;
+    return weir_page_alloc_bulk_array(the.cache, n, pages) == n;
 }
 
 ALWAYS_INLINE void array_free(size_t n, void *pages[])
 {
-    weir_page_free_bulk(cache, n, pages);
+    weir_page_free_bulk(the.cache, n, pages);
 }
 
 ALWAYS_INLINE void *list_alloc(size_t n)
 {
     struct weir_llist_head list = WEIR_LLIST_HEAD_INIT;
-    return weir_page_alloc_bulk_list(cache, n, &list) == n ? weir_llist_del_all(&list) : NULL;
+    return weir_page_alloc_bulk_list(the.cache, n, &list) == n ? weir_llist_del_all(&list) : NULL;
 }
 
 ALWAYS_INLINE void list_free(size_t n, void *list)
@@ -66,7 +70,7 @@ ALWAYS_INLINE void list_free(size_t n, void *list)
     struct weir_llist_node *node = list;
     for (size_t i = 0; i < n; i++, node = weir_llist_next(node))
         pages[i] = node;
-    weir_page_free_bulk(cache, n, pages);
+    weir_page_free_bulk(the.cache, n, pages);
 }
 
 static __attribute__((noinline)) void *page_alloc_called(size_t bytes)
@@ -128,8 +132,8 @@ static double measure_called(const struct pages_job *job)
 static uint64_t weir_missing(void)
 {
     for (size_t i = 0; i < pages_churn.pages && pages_churn.page[0] != NULL; i++)
-        weir_page_free(cache, pages_churn.page[i]);
-    return weir_page_cache_destroy(cache) != 0;
+        weir_page_free(the.cache, pages_churn.page[i]);
+    return weir_page_cache_destroy(the.cache) != 0;
 }
 
 const struct pages_contender pages_weir_inlined = {open_weir, measure_inlined, weir_missing};
