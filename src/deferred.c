@@ -15,7 +15,8 @@
 #define REAP_PER_ADD 2
 
 /*
- * Objects pending on a CPU that make a backlog. While there is one, whoever adds a magazine yields the CPU:
+ * Objects pending on a CPU that make a backlog. While there is one, whoever adds magazines yields the CPU, once
+ * in so many objects:
  * often a reader, or the helper thread, is ready to run and waits behind the very thread that waits for it,
  * until the scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it
  * returns at once. Large objects are a backlog sooner: all that are pending take memory, and pages that have
@@ -23,6 +24,7 @@
  */
 #define BACKLOG_OBJECTS 16384
 #define BACKLOG_BYTES ((size_t)32 << 20)
+#define YIELD_OBJECTS 1024
 
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
@@ -217,7 +219,7 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
 
     /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the
      * slot and calls barrier acquires this with it. */
-    weir_fetch_add_relaxed(&cpu->installed, UINT64_C(1));
+    uint64_t number = weir_fetch_add_relaxed(&cpu->installed, UINT64_C(1));
     weir_llist_add(&fresh->link, &cpu->incoming);
     if (!weir_percpu_exchange(&deferred->cpus[0].slot, fresh, &old))
         old = fresh; /* no slot to be had: it goes alone */
@@ -226,7 +228,7 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
     else
         weir__grace_kick(deferred->grace);
     weir__deferred_reap(deferred, nr, REAP_PER_ADD);
-    if (weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog)
+    if (number % deferred->yields == 0 && weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog)
         sched_yield();
     return added;
 }
@@ -377,13 +379,13 @@ static void sweep(struct weir__grace_client *client)
         deferred->also_sweep(deferred->arg);
 }
 
-/* Magazines. */
-static size_t backlog_of(const struct weir__deferred *deferred)
+static void set_backlog(struct weir__deferred *deferred)
 {
     size_t objects = BACKLOG_OBJECTS, capacity = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
     if (deferred->object_size > BACKLOG_BYTES / BACKLOG_OBJECTS)
         objects = BACKLOG_BYTES / deferred->object_size;
-    return objects / capacity + 2;
+    deferred->backlog = objects / capacity + 2;
+    deferred->yields = capacity < YIELD_OBJECTS ? YIELD_OBJECTS / capacity : 1;
 }
 
 int weir__deferred_init(struct weir__deferred *deferred)
@@ -395,7 +397,7 @@ int weir__deferred_init(struct weir__deferred *deferred)
     if (deferred->cpus == NULL)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
-    deferred->backlog = backlog_of(deferred);
+    set_backlog(deferred);
     if (deferred->interval == 0)
         deferred->interval = WEIR_SWEEP_MILLISECONDS;
     for (unsigned nr = 0; nr < weir_percpu_nr_cpus(); nr++)

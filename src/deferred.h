@@ -78,7 +78,8 @@ struct weir__deferred {
     unsigned interval;                  /* milliseconds between sweeps; 0: WEIR_SWEEP_MILLISECONDS */
     struct weir__grace_client client;
     struct weir__guarded guarded;
-    size_t backlog; /* magazines pending on a CPU at which adding one yields */
+    size_t backlog; /* magazines pending on a CPU from which on adding them yields ... */
+    size_t yields;  /* ... once in so many */
 };
 
 /* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` to `interval` are filled in by the caller
