@@ -160,7 +160,7 @@ void weir__frames_destroy(struct weir__frames *frames)
  * fewer than `least`: otherwise none. */
 static size_t count_in(size_t *counter, size_t n, size_t least, size_t limit)
 {
-    /* Relaxed, like all accesses to counters and credits but those of all_counted(): numbers; what they stand for
+    /* Relaxed, like all accesses to counters and credits where nothing else is said: numbers; what they stand for
      * is ordered by the counters of the areas. */
     size_t out = weir_load_relaxed(counter), take;
     do {
@@ -168,7 +168,8 @@ static size_t count_in(size_t *counter, size_t n, size_t least, size_t limit)
         take = n < left ? n : left;
         if (take < least || take == 0)
             return 0;
-    } while (!weir_cas_relaxed(counter, &out, out + take));
+        /* Release: pairs with the acquire in all_counted(). */
+    } while (!weir_cas_release(counter, &out, out + take));
     return take;
 }
 
@@ -185,7 +186,8 @@ static size_t take_credit(struct weir__frames_cpu *cpu, size_t n, size_t least)
         take = n < left ? n : left;
         if (take < least || take == 0)
             return 0;
-    } while (!weir_cas_relaxed(&cpu->credit, &credit, credit - take));
+        /* Release: pairs with the acquire in credits(), for all_counted(). */
+    } while (!weir_cas_release(&cpu->credit, &credit, credit - take));
     return take;
 }
 
@@ -196,8 +198,7 @@ static bool give_credit(struct weir__frames_cpu *cpu, size_t n)
     do {
         if (n > WEIR__CREDIT_MAX - (credit & CREDIT_COUNT))
             return false;
-        /* Release: pairs with the acquire in all_counted(). */
-    } while (!weir_cas_release(&cpu->credit, &credit, credit + n + CREDIT_CAME));
+    } while (!weir_cas_relaxed(&cpu->credit, &credit, credit + n + CREDIT_CAME));
     return true;
 }
 
@@ -229,7 +230,8 @@ static size_t credits(const struct weir__frames *frames, uint64_t *came)
  * does not tell: a credit may have gone from where the look was still to come to where it had been. If there are
  * none, and none came anywhere until a second look, there was none from the end of the first look to the
  * beginning of the second, and if the common counter was at its limit in between, that is the moment. Acquire:
- * keeps the three in order.
+ * keeps the three in order; and pairs with the release in count_in() and take_credit(): who learns that a frame has
+ * been taken here learns where its taker had put another one before.
  */
 static bool all_counted(const struct weir__frames *frames)
 {
