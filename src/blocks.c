@@ -66,7 +66,8 @@ static void use_system(struct weir__blocks *blocks)
         blocks->arena_header = page;
         blocks->system_chunk = larger(SYSTEM_ARENA, page + blocks->whole);
     } else {
-        blocks->system_chunk = larger(SYSTEM_CHUNK, round_up(sizeof(struct chunk) + block, page));
+        blocks->system_chunk =
+            larger(SYSTEM_CHUNK, round_up(WEIR__CHUNK_HEADER + WEIR__CHUNK_STRIDE(block), page));
     }
 }
 
@@ -222,12 +223,13 @@ static bool make_sharing(struct weir__blocks *blocks, struct weir_pool *pool)
     if (chunk == NULL)
         return false;
 
-    size_t n = (chunk->bytes - sizeof *chunk) / blocks->block_bytes;
-    char *memory = (char *)(chunk + 1);
+    size_t stride = WEIR__CHUNK_STRIDE(blocks->block_bytes);
+    size_t header = round_up((uintptr_t)(chunk + 1), WEIR__CHUNK_LINE) - (uintptr_t)chunk;
+    char *memory = (char *)chunk + header;
+    size_t n = chunk->bytes > header ? (chunk->bytes - header) / stride : 0;
     struct weir_magazine *first = NULL, *last = NULL;
     for (size_t i = n; i-- > 0;) {
-        struct weir_magazine *magazine =
-            weir_magazine_init(memory + i * blocks->block_bytes, blocks->block_bytes);
+        struct weir_magazine *magazine = weir_magazine_init(memory + i * stride, blocks->block_bytes);
         weir_stack_link(&magazine->node, first != NULL ? &first->node : NULL);
         first = magazine;
         if (last == NULL)

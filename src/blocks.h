@@ -37,8 +37,12 @@
 #include "weir/magazine.h"
 #include "weir/pool.h"
 
-/* Bytes that each chunk that magazines share loses to its own header. */
-#define WEIR__CHUNK_HEADER 16
+/* Magazines that share a chunk begin so far apart, and behind the chunk's own header: each at a cache line, so
+ * that the last pointers of one do not lie in the line of another's count, which another CPU may be at. */
+#define WEIR__CHUNK_LINE 64
+#define WEIR__CHUNK_HEADER WEIR__CHUNK_LINE
+#define WEIR__CHUNK_STRIDE(block_bytes)                                                                      \
+    (((block_bytes) + WEIR__CHUNK_LINE - 1) / WEIR__CHUNK_LINE * WEIR__CHUNK_LINE)
 
 struct weir__idle_blocks {
     struct weir_pool pool;

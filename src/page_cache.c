@@ -570,8 +570,8 @@ const char *weir_page_cache_config_error(const struct weir_page_cache_config *gi
         return "page_size: 4096, 8192, 16384, 32768 or 65536 bytes, or 0 for 4096";
     if (config.capacity > SIZE_MAX / 4)
         return "capacity: at most a quarter of SIZE_MAX bytes";
-    /* A magazine and the chunk's header must fit into the page it comes from. */
-    if (config.batch > WEIR_MAGAZINE_CAPACITY(config.page_size - WEIR__CHUNK_HEADER))
+    /* A magazine and what belongs to it must fit into the page it comes from. */
+    if (config.batch > WEIR_MAGAZINE_CAPACITY(config.page_size - 2 * sizeof(void *)))
         return "batch: a magazine of so many pointers does not fit into a page (at most 507 for 4 KiB)";
     if (config.high > SIZE_MAX / 2)
         return "high: at most half of SIZE_MAX pages";

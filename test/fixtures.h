@@ -281,7 +281,8 @@ static inline void chunks_put(void *arg, void *chunk, size_t bytes)
 /* Chunks that hold `magazines` of `capacity` pointers each. */
 static inline struct weir_block_source chunks_init(struct chunks *chunks, size_t magazines, size_t capacity)
 {
-    *chunks = (struct chunks){.bytes = WEIR__CHUNK_HEADER + magazines * WEIR_MAGAZINE_BYTES(capacity)};
+    *chunks = (struct chunks){.bytes = WEIR__CHUNK_HEADER +
+                                       magazines * WEIR__CHUNK_STRIDE(WEIR_MAGAZINE_BYTES(capacity))};
     return (struct weir_block_source){chunks_get, chunks_put, chunks, 0};
 }
 

@@ -471,9 +471,11 @@ Test(blocks, small_magazines_share_a_source_s_units_to_the_end)
 {
     struct weir_block_source source = bank_open();
     start(SMALL, &source);
-    get_n(8);
-    cr_assert_eq(bank_out(), 2u, "four in each");
-    put_n(8);
+    get_n(6);
+    cr_assert_eq(bank_out(), 2u, "three in each, behind the line of its header");
+    for (unsigned i = 0; i < 6; i++)
+        cr_assert_eq((uintptr_t)held[i] % WEIR__CHUNK_LINE, 0u, "no two share a line");
+    put_n(6);
     cr_assert_eq(weir__blocks_shrink(&blocks, SIZE_MAX), 0u);
     cr_assert_eq(bank_out(), 2u);
     finish_with_bank();

@@ -257,7 +257,7 @@ Test(page_cache, all_pages_but_those_of_magazines_can_be_had_and_then_none)
     cr_assert_eq(take_n(20), 10u);
     check_counts();
     give_n(nr_held);
-    cr_assert_eq(take_n(RANGE + 1), n, "the same again");
+    cr_assert_geq(take_n(RANGE + 1) + 4, n, "again, but for pages of magazines that were needed meanwhile");
     finish();
 }
 
