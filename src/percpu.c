@@ -158,6 +158,22 @@ static __attribute__((noinline)) size_t put_n_locked(struct weir_percpu_slot *sl
     return put;
 }
 
+bool weir__percpu_put_more_locked(struct weir_percpu_slot *slots, void *object, size_t by, size_t most)
+{
+    struct weir_percpu_slot *slot = try_lock_mine(slots);
+    if (slot == NULL)
+        return false;
+    struct weir_magazine *magazine = slot->locked;
+    size_t count = magazine->count, capacity = by < most - count ? count + by : most;
+    bool more = magazine->capacity != 0 && count < capacity; /* weir_percpu_none is never written */
+    if (more) {
+        magazine->capacity = (uint32_t)capacity;
+        weir_magazine_put(magazine, object);
+    }
+    unlock(slot);
+    return more;
+}
+
 static bool exchange_locked(struct weir_percpu_slot *slots, struct weir_magazine *magazine,
                             struct weir_magazine **old)
 {

@@ -187,7 +187,8 @@ Test(percpu, none_is_never_written)
     cr_assert_eq(mprotect(start_of_page, page, PROT_READ), 0);
     for (size_t n = 0; n <= 3; n++)
         moved += weir_percpu_put_n(slots, n, some) + weir_percpu_get_n(slots, n, some);
-    if (weir_percpu_put(slots, object(1)) || weir_percpu_get(slots))
+    if (weir_percpu_put(slots, object(1)) || weir_percpu_get(slots) ||
+        weir__percpu_put_more(slots, object(1), 2, 8))
         moved++;
     cr_assert_eq(mprotect(start_of_page, page, PROT_READ | PROT_WRITE), 0);
     cr_assert_eq(moved, 0u);
@@ -206,6 +207,29 @@ Test(percpu, last_in_is_first_out_up_to_the_capacity)
         cr_assert_eq(weir_percpu_get(slots), object(i));
     cr_assert_null(weir_percpu_get(slots));
     cr_assert_eq(weir_percpu_count(slots, cpu), 0u);
+    finish();
+}
+
+Test(percpu, put_more_goes_beyond_a_capacity_that_was_set_low)
+{
+    start();
+    struct weir_magazine *magazine = install(8);
+    magazine->capacity = 2;
+    cr_assert(weir_percpu_put(slots, object(0)));
+    cr_assert(weir_percpu_put(slots, object(1)));
+    cr_assert_not(weir_percpu_put(slots, object(2)));
+    cr_assert(weir__percpu_put_more(slots, object(2), 3, 8));
+    cr_assert_eq(magazine->capacity, 5u);
+    cr_assert(weir_percpu_put(slots, object(3)));
+    cr_assert(weir_percpu_put(slots, object(4)));
+    cr_assert_not(weir_percpu_put(slots, object(5)));
+    cr_assert(weir__percpu_put_more(slots, object(5), 100, 8));
+    cr_assert_eq(magazine->capacity, 8u);
+    cr_assert(weir_percpu_put(slots, object(6)));
+    cr_assert(weir_percpu_put(slots, object(7)));
+    cr_assert_not(weir__percpu_put_more(slots, object(8), 1, 8), "it is full");
+    for (size_t i = 0; i < 8; i++)
+        cr_assert_eq(weir_magazine_objects(magazine)[i], object(i));
     finish();
 }
 
@@ -423,6 +447,7 @@ Test(percpu, busy_slot_gives_and_takes_nothing_and_does_not_wait)
         weir_store_release(&mine->busy, 1u); /* as if somebody were in the middle of it */
         cr_assert_null(weir_percpu_get(slots));
         cr_assert_not(weir_percpu_put(slots, object(2)));
+        cr_assert_not(weir__percpu_put_more(slots, object(2), 1, 4));
         cr_assert_eq(weir_percpu_get_n(slots, 2, two), 0u);
         cr_assert_eq(weir_percpu_put_n(slots, 2, two), 0u);
         cr_assert_not(weir_percpu_exchange(slots, another, &old));

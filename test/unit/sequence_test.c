@@ -34,7 +34,7 @@ Test(sequence, there_is_none_for_this_machine)
 
 #else
 
-enum { CPUS = 2, OBJECTS = 100, CAPACITY = 20, MAGAZINES = 5, MOST = 19 };
+enum { CPUS = 2, OBJECTS = 100, CAPACITY = 20, MAGAZINES = 5, MOST = 19, MORE = 3 };
 
 /* --- the kernel's part --- */
 
@@ -101,12 +101,14 @@ static bool interrupt(void *context)
 
 struct user {
     unsigned objects, magazines;
+    uint64_t ticks;
     void *object[OBJECTS];
     struct weir_magazine *magazine[MAGAZINES];
 };
 
 static struct weir_percpu_slot *slots;
 static struct user thread, handler;
+static uint64_t words[CPUS][WEIR_PERCPU_STRIDE / sizeof(uint64_t)]; /* counts of ticks */
 static char memory[MAGAZINES][WEIR_MAGAZINE_BYTES(CAPACITY)] __attribute__((aligned(16)));
 
 static void keep(struct user *user, struct weir_magazine *magazine)
@@ -126,6 +128,25 @@ static void put(struct user *user)
 {
     if (user->objects != 0 && weir_percpu_put(slots, user->object[user->objects - 1]))
         user->objects--;
+}
+
+static void put_more(struct user *user)
+{
+    if (user->objects != 0 && weir__percpu_put_more(slots, user->object[user->objects - 1], MORE, CAPACITY))
+        user->objects--;
+}
+
+static __attribute__((noinline)) bool tick_if(uint32_t state)
+{
+    return weir__percpu_tick(words[0], &state);
+}
+
+/* With a state that forbids it, none is counted. */
+static void tick(struct user *user)
+{
+    user->ticks += tick_if(0);
+    if (tick_if(1))
+        stop("a tick through a closed gate");
 }
 
 static void get_n(struct user *user, size_t n)
@@ -172,6 +193,7 @@ static void begin(unsigned have)
     size_t next = 0;
     memset(&thread, 0, sizeof thread);
     memset(&handler, 0, sizeof handler);
+    memset(words, 0, sizeof words);
     weir_percpu_slots_init(slots);
     for (unsigned i = 0; i < MAGAZINES; i++) {
         struct weir_magazine *magazine = weir_magazine_init(memory[i], sizeof memory[i]), *old;
@@ -205,7 +227,7 @@ static void see(void *found)
     seen[number]++;
 }
 
-/* Each object and each magazine is there, once. */
+/* Each object and each magazine is there, once, and each tick was counted. */
 static bool all_there(void)
 {
     struct user *users[] = {&thread, &handler};
@@ -223,12 +245,12 @@ static bool all_there(void)
     for (unsigned i = 0; i < OBJECTS; i++)
         if (seen[i] != 1)
             return false;
-    return magazines == MAGAZINES;
+    return magazines == MAGAZINES && words[0][0] + words[1][0] == thread.ticks + handler.ticks;
 }
 
 /* What the thread does, in the middle of which it is interrupted. */
-enum operation { GET, PUT, EXCHANGE, GET_N, PUT_N, OPERATIONS };
-static const char *const operation_names[] = {"get", "put", "exchange", "get_n", "put_n"};
+enum operation { GET, PUT, EXCHANGE, PUT_MORE, TICK, GET_N, PUT_N, OPERATIONS };
+static const char *const operation_names[] = {"get", "put", "exchange", "put_more", "tick", "get_n", "put_n"};
 
 static void operate(struct user *user, enum operation operation, size_t n)
 {
@@ -241,6 +263,12 @@ static void operate(struct user *user, enum operation operation, size_t n)
         break;
     case EXCHANGE:
         exchange(user);
+        break;
+    case PUT_MORE:
+        put_more(user);
+        break;
+    case TICK:
+        tick(user);
         break;
     case GET_N:
         get_n(user, n);

@@ -15,6 +15,7 @@
  *   - Who detaches a magazine from another CPU reads its count and pointers only after membarrier(), which
  *     makes that CPU pass a full barrier: each commit before it is visible, and there is none after it.
  *   - Only the exchange meets other CPUs at the same word, at the same time: it acquires and releases.
+ *   - Who closes the gate (src/fork.c) reads counts without having restarted anybody: those are released.
  */
 #ifndef WEIR_DETAIL_RSEQ_AARCH64_H
 #define WEIR_DETAIL_RSEQ_AARCH64_H
@@ -116,6 +117,23 @@
     "add %[to], %[to], #%c[objects_at]\n\t" WEIR__RSEQ_COPY "add %w[count], %w[count], %w[n]\n\t"            \
     "str %w[count], [%[magazine], #%c[count_at]]\n" /* commit */
 
+/* Puts one in, and sets the capacity to `by` more than there were before, but `most` at most. */
+#define WEIR__RSEQ_PUT_MORE                                                                                  \
+    WEIR__RSEQ_MAGAZINE                                                                                      \
+    "ldr %w[count], [%[magazine], #%c[count_at]]\n\t"                                                        \
+    "ldr %w[at], [%[magazine], #%c[capacity_at]]\n\t"                                                        \
+    "cbz %w[at], %l[none]\n\t" /* weir_percpu_none is never written */                                       \
+    "add %[at], %[count], %[by]\n\t"                                                                         \
+    "cmp %[at], %[most]\n\t"                                                                                 \
+    "csel %[at], %[most], %[at], hi\n\t"                                                                     \
+    "cmp %[count], %[at]\n\t"                                                                                \
+    "b.hs %l[none]\n\t"                                                                                      \
+    "add %[to], %[magazine], %[count], lsl #3\n\t"                                                           \
+    "str %[object], [%[to], #%c[objects_at]]\n\t"                                                            \
+    "str %w[at], [%[magazine], #%c[capacity_at]]\n\t"                                                        \
+    "add %w[count], %w[count], #1\n\t"                                                                       \
+    "str %w[count], [%[magazine], #%c[count_at]]\n" /* commit */
+
 /* This CPU's slot: `slot` is the address of struct rseq before. */
 #define WEIR__RSEQ_SLOT                                                                                      \
     "ldr %w[slot], [%[slot], #4]\n\t"                                                                        \
@@ -143,6 +161,13 @@
 #define WEIR__RSEQ_EXCHANGE_AFTER "cbnz %w[failed], 0b\n\t"
 #define WEIR__RSEQ_EXCHANGE_SCRATCH(failed) , [failed] "=&r"(failed)
 #endif
+
+/* Adds one to this CPU's word if *state is zero: acquires that, and releases what was done before. */
+#define WEIR__RSEQ_TICK                                                                                      \
+    "ldar %w[taken], [%[state]]\n\t"                                                                         \
+    "cbnz %w[taken], %l[none]\n\t" WEIR__RSEQ_SLOT "ldr %[taken], [%[slot]]\n\t"                             \
+    "add %[taken], %[taken], #1\n\t"                                                                         \
+    "stlr %[taken], [%[slot]]\n" /* commit */
 
 /* Says that it is in the sequence, and stays there until told to leave. */
 #define WEIR__RSEQ_SIT                                                                                       \

@@ -141,6 +141,23 @@
     "leaq %c[objects_at](%[magazine], %[count], 8), %[to]\n\t" WEIR__RSEQ_COPY "addl %k[n], %k[count]\n\t"   \
     "movl %k[count], %c[count_at](%[magazine])\n" /* commit */
 
+/* Puts one in, and sets the capacity to `by` more than there were before, but `most` at most. */
+#define WEIR__RSEQ_PUT_MORE                                                                                  \
+    WEIR__RSEQ_MAGAZINE                                                                                      \
+    "movl %c[count_at](%[magazine]), %k[count]\n\t"                                                          \
+    "cmpl $0, %c[capacity_at](%[magazine])\n\t"                                                              \
+    "je %l[none]\n\t" /* weir_percpu_none is never written */                                                \
+    "leaq (%[count], %[by]), %[at]\n\t"                                                                      \
+    "cmpq %[most], %[at]\n\t"                                                                                \
+    "cmovaq %[most], %[at]\n\t"                                                                              \
+    "cmpq %[at], %[count]\n\t"                                                                               \
+    "jae %l[none]\n\t"                                                                                       \
+    "leaq (%[magazine], %[count], 8), %[to]\n\t"                                                             \
+    "movq %[object], %c[objects_at](%[to])\n\t"                                                              \
+    "movl %k[at], %c[capacity_at](%[magazine])\n\t"                                                          \
+    "addl $1, %k[count]\n\t"                                                                                 \
+    "movl %k[count], %c[count_at](%[magazine])\n" /* commit */
+
 /* The commit acquires and releases: x86's exchange with memory is a full barrier. */
 #define WEIR__RSEQ_EXCHANGE                                                                                  \
     "movl %%fs:4(%[rseq]), %k[slot]\n\t"                                                                     \
@@ -153,6 +170,16 @@
 /* After its end: nothing. Register it needs: none. */
 #define WEIR__RSEQ_EXCHANGE_AFTER
 #define WEIR__RSEQ_EXCHANGE_SCRATCH(failed)
+
+/* Adds one to this CPU's word if *state is zero. */
+#define WEIR__RSEQ_TICK                                                                                      \
+    "cmpl $0, (%[state])\n\t"                                                                                \
+    "jne %l[none]\n\t"                                                                                       \
+    "movl %%fs:4(%[rseq]), %k[slot]\n\t"                                                                     \
+    "cmpl %k[nr_cpus], %k[slot]\n\t" /* unsigned: also -1 and -2 */                                          \
+    "jae %l[none]\n\t"                                                                                       \
+    "shlq $7, %[slot]\n\t"                                                                                   \
+    "addq $1, (%[slots], %[slot])\n" /* commit */
 
 /* Says that it is in the sequence, and stays there until told to leave. */
 #define WEIR__RSEQ_SIT                                                                                       \
