@@ -11,12 +11,24 @@
 #include "futex.h"
 #include "gate.h"
 #include "grace.h"
+#include "percpu.h"
 
 /* --- the gate --- */
 
 unsigned weir__fork_patience = 1000;
 
 static struct weir__gate gate;
+
+/*
+ * In WEIR_PERCPU_RSEQ the usual way through the gate has no locked instruction: in one sequence, it looks at
+ * the state and counts. Who closes has the sequences restarted: after that whoever found it open has been
+ * counted, and nobody finds it open any more. Who does not find it open, and threads that the kernel does not
+ * know, are counted in gate.h's stripes. One may come in here and leave there: only the sums matter.
+ */
+struct counts {
+    uint64_t entered, left;
+};
+static struct counts *counts; /* CPU 0's; NULL: all use the stripes */
 
 /* Initial-exec: no function is called, nothing allocated, the first time a thread gets here, be it in a
  * handler. */
@@ -31,15 +43,39 @@ bool weir__usable(void)
            WEIR__UNUSABLE; /* relaxed: set before there is a second thread */
 }
 
+static struct counts *counts_of(unsigned cpu)
+{
+    return (struct counts *)(void *)((char *)counts + (size_t)cpu * WEIR_PERCPU_STRIDE);
+}
+
 static void count_out(void)
 {
+    static const uint32_t always;
+    struct counts *mine = weir_load_acquire(&counts); /* acquire: pairs with the release in init() */
     depth = 0;
-    weir__gate_count_out(&gate, stripe);
+    if (mine == NULL || !weir__percpu_tick(&mine->left, &always))
+        weir__gate_count_out(&gate, stripe);
+}
+
+/* After the gate was closed: is nobody inside, but those whom the caller knows of? */
+static bool nobody_inside(uint64_t known)
+{
+    for (unsigned cpu = 0; counts != NULL && cpu < weir_percpu_nr_cpus(); cpu++) {
+        /* Acquire: pairs with the release of weir__percpu_tick(): what was done inside is visible. */
+        known += weir_load_acquire(&counts_of(cpu)->left);
+        known -= weir_load_relaxed(&counts_of(cpu)->entered); /* relaxed: they do not change any more */
+    }
+    return weir__gate_nobody_inside(&gate, known);
 }
 
 /* Inside if it is WEIR__OPEN, or closed by this thread itself; what the gate was. */
 static uint32_t knock(void)
 {
+    struct counts *mine = weir_load_acquire(&counts); /* acquire: as in count_out() */
+    if (mine != NULL && weir_likely(weir__percpu_tick(&mine->entered, &gate.state))) {
+        depth = 1; /* a handler between the two: see below */
+        return WEIR__OPEN;
+    }
     stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
     weir__gate_count_in(&gate, stripe);
     /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one who
@@ -184,8 +220,9 @@ static void prepare(void)
     if (weir__usable()) {
         forking_here = true;
         weir__gate_set(&gate, WEIR__CLOSED);
+        weir_percpu_settle();
     }
-    while (ready && !weir__gate_nobody_inside(&gate, depth != 0)) {
+    while (ready && !nobody_inside(depth != 0)) {
         ready = weir__milliseconds() < deadline;
         sched_yield();
     }
@@ -208,6 +245,8 @@ static void in_child(void)
 {
     for (size_t i = 0; i < WEIR__GATE_STRIPES; i++)
         gate.stripe[i].entered = gate.stripe[i].left = 0;
+    for (unsigned cpu = 0; counts != NULL && cpu < weir_percpu_nr_cpus(); cpu++)
+        *counts_of(cpu) = (struct counts){0, 0};
     gate.stripe[stripe].entered = depth != 0;
     weir__grace_go_on(true);
     bool usable = ready && weir__usable();
@@ -222,6 +261,8 @@ static void in_child(void)
 
 static void init(void)
 {
+    if (weir_percpu_mode() == WEIR_PERCPU_RSEQ)
+        weir_store_release(&counts, (struct counts *)weir_percpu_alloc()); /* pairs with the acquires above */
     pthread_atfork(prepare, in_parent, in_child);
 }
 

@@ -43,10 +43,9 @@ static void pass(unsigned thread)
     weir__gate_count_out(&gate, thread);
 }
 
-static void shut_it(void)
+static void shut_it(uint64_t known)
 {
-    weir__gate_set(&gate, WEIR__CLOSED);
-    if (!weir__gate_nobody_inside(&gate, 0))
+    if (!weir__gate_nobody_inside(&gate, known))
         return;
     if (inside[0] || inside[1])
         explore_fail("somebody is inside");
@@ -59,10 +58,61 @@ static void shut_it(void)
 static void run_gate(void *arg, unsigned thread)
 {
     (void)arg;
-    if (thread == 0)
-        shut_it();
-    else
+    if (thread == 0) {
+        weir__gate_set(&gate, WEIR__CLOSED);
+        shut_it(0);
+    } else {
         pass(thread - 1);
+    }
+}
+
+/*
+ * Who enters by a restartable sequence (src/fork.c). The model of one: it commits only if it has not been made
+ * to start again since it began. That is what weir_percpu_settle() does, and what the upper half of the word
+ * counts that it counts in. And settling is a barrier for whoever begins after it: the acquire.
+ */
+static uint64_t entered_by_sequence, left_by_sequence;
+static bool no_settling; /* the mistake */
+
+static void start_sequences(void *arg)
+{
+    start_gate(arg);
+    entered_by_sequence = left_by_sequence = 0;
+}
+
+static void pass_by_sequence(unsigned thread)
+{
+    uint64_t before;
+    do {
+        before = weir_load_acquire(&entered_by_sequence);
+        if (weir__gate_look(&gate) != WEIR__OPEN) {
+            pass(thread);
+            return;
+        }
+    } while (!weir_cas_release(&entered_by_sequence, &before, before + 1));
+    if (shut)
+        explore_fail("somebody got in after nobody was inside");
+    inside[thread] = true;
+    weir_store_relaxed(&done[thread], UINT64_C(1));
+    inside[thread] = false;
+    weir_fetch_add_release(&left_by_sequence, UINT64_C(1));
+}
+
+static void run_sequences(void *arg, unsigned thread)
+{
+    (void)arg;
+    if (thread != 0) {
+        pass_by_sequence(thread - 1);
+        return;
+    }
+    weir__gate_set(&gate, WEIR__CLOSED);
+    if (!no_settling)
+        weir_fetch_add_acq_rel(&entered_by_sequence, UINT64_C(1) << 32);
+    uint64_t left = weir_load_acquire(&left_by_sequence);
+    shut_it(left - (uint32_t)weir_load_relaxed(&entered_by_sequence));
+    for (unsigned i = 0; shut && i < 2; i++)
+        if (done[i] != 0 && weir_load_relaxed(&done[i]) == 0)
+            explore_fail("what was done inside is not visible");
 }
 
 /* It was closed, and opens. */
@@ -147,6 +197,10 @@ static const struct {
     {"gate: one enters, one closes", 2, start_gate, run_gate, nothing, NULL},
     {"gate: two enter, one closes", 3, start_gate, run_gate, nothing, NULL},
     {"gate: one enters, one opens", 2, start_closed, run_opening, nothing, NULL},
+    {"gate: one enters by a sequence, one closes", 2, start_sequences, run_sequences, nothing, NULL},
+    {"gate: two enter by sequences, one closes", 3, start_sequences, run_sequences, nothing, NULL},
+    {"gate: who closes makes no sequence start again", 2, start_sequences, run_sequences, nothing,
+     &no_settling},
     {"gate: who enters looks before being counted", 2, start_gate, run_gate, nothing, &late_look},
     {"depot: one keeps, one loses interest", 2, start_watch, run_watch, finish_watch, NULL},
     {"depot: two keep, one loses interest", 3, start_watch, run_watch, finish_watch, NULL},
