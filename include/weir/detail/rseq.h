@@ -93,6 +93,20 @@ static inline ptrdiff_t weir__rseq_at(struct weir_percpu_slot *slots)
         [capacity_at] "i"(offsetof(struct weir_magazine, capacity)),                                         \
         [objects_at] "i"(sizeof(struct weir_magazine))
 
+/*
+ * So many objects before it is handed out, an object's first bytes are fetched into the cache: whoever gets
+ * it writes to them. (The kernel's allocators do that for the next one.) More than the next: lines that lie at
+ * the same place of different pages compete for few places in the cache, and memory takes a while.
+ */
+#define WEIR__FETCH_AHEAD 4
+
+/* `magazine` may have been emptied, and been given to somebody else, by now: any pointer may be fetched. */
+static inline void weir__percpu_fetch(const struct weir_magazine *magazine, uint32_t count)
+{
+    void *const *objects = (void *const *)(const void *)(magazine + 1);
+    __builtin_prefetch(objects[count > WEIR__FETCH_AHEAD ? count - WEIR__FETCH_AHEAD : 0], 1);
+}
+
 /* Takes an object; false: there is none, or the mode is WEIR_PERCPU_LOCK. */
 static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **object)
 {
@@ -105,6 +119,7 @@ static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **
                               : none);
     __asm__ __volatile__(""); /* gcc bug 113921: outputs of asm goto lost without something after it */
     *object = taken;
+    weir__percpu_fetch((const struct weir_magazine *)(uintptr_t)magazine, (uint32_t)count);
     return true;
 none:
     return false;
