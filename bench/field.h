@@ -33,7 +33,8 @@ struct field_setting {
     unsigned threads, readers;
     uint64_t loops, objects; /* of each thread, in a round; objects: per loop */
     size_t object_bytes;
-    size_t depth; /* the floor's: objects of each thread that wait to be freed */
+    size_t depth;     /* the floor's: objects of each thread that wait to be freed */
+    size_t free_step; /* the reclaimer's */
 };
 
 /* What is asked of a contender's process, a byte each; the answer. */
@@ -99,7 +100,7 @@ bool field_serve(const struct field_contender *contender, const struct field_set
 
 /* A program's arguments after its name: the contender's id, the library that malloc has to come from, and the
  * setting. */
-#define FIELD_ARGUMENTS 8
+#define FIELD_ARGUMENTS 9
 static inline struct field_setting field_setting_of(char *const argv[])
 {
     return (struct field_setting){.threads = (unsigned)strtoul(argv[0], NULL, 10),
@@ -107,7 +108,8 @@ static inline struct field_setting field_setting_of(char *const argv[])
                                   .loops = strtoull(argv[2], NULL, 10),
                                   .objects = strtoull(argv[3], NULL, 10),
                                   .object_bytes = strtoul(argv[4], NULL, 10),
-                                  .depth = strtoul(argv[5], NULL, 10)};
+                                  .depth = strtoul(argv[5], NULL, 10),
+                                  .free_step = strtoul(argv[6], NULL, 10)};
 }
 
 /* --- field_players.c: who takes part --- */
@@ -171,6 +173,7 @@ void field_player_stop(struct field_player *player);
 
 struct field_options {
     unsigned threads, loops, objects, object_bytes, readers, rounds;
+    unsigned free_step; /* 0: the reclaimer's default */
     bool peers, quick, json, markdown;
     const char *out, *allocators;
 };

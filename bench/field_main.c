@@ -25,6 +25,7 @@ static void parse(int argc, char **argv)
         {"--loops", ARGUMENT_NUMBER, &options.loops, 1, 1000000, NULL},
         {"--objects", ARGUMENT_NUMBER, &options.objects, 1, 100000000, NULL},
         {"--object-bytes", ARGUMENT_NUMBER, &options.object_bytes, 32, 65536, NULL},
+        {"--free-step", ARGUMENT_NUMBER, &options.free_step, 1, 65536, NULL},
         {"--readers", ARGUMENT_NUMBER, &options.readers, 1, FIELD_READERS_MAX, NULL},
         {"--rounds", ARGUMENT_NUMBER, &options.rounds, 1, ROUNDS_MAX, NULL},
         {"--quick", ARGUMENT_FLAG, &options.quick, 0, 0, NULL},
@@ -157,7 +158,8 @@ static bool enter(struct field_table *table, enum field_row row, struct progress
                                           .loops = options.loops,
                                           .objects = options.objects,
                                           .object_bytes = options.object_bytes,
-                                          .depth = field_row_is_page(row) ? table->page_depth : table->depth};
+                                          .depth = field_row_is_page(row) ? table->page_depth : table->depth,
+                                          .free_step = options.free_step};
     struct field_player *player = &cast[row];
     struct field_cell ignored;
     if (field_row_is_peer(row) && !options.peers) {

@@ -2,7 +2,7 @@
 /*
  * field_one.c - a contender of bench/field in a process of its own, with whatever malloc it is run with.
  *
- *     LD_PRELOAD=libmimalloc.so.2 weir-bench-field-one call-rcu libmimalloc.so.2 2 1 10 100000 64 1000
+ *     LD_PRELOAD=libmimalloc.so.2 weir-bench-field-one call-rcu libmimalloc.so.2 2 1 10 100000 64 1000 0
  *
  * See FIELD_ARGUMENTS. The contender "malloc" only answers whether malloc is that library's.
  */

@@ -50,23 +50,18 @@ bool field_row_is_peer(enum field_row row)
 static void become(const char *program, const char *id, const char *library,
                    const struct field_setting *setting)
 {
-    char text[6][24];
+    char text[7][24];
     snprintf(text[0], sizeof text[0], "%u", setting->threads);
     snprintf(text[1], sizeof text[1], "%u", setting->readers);
     snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)setting->loops);
     snprintf(text[3], sizeof text[3], "%llu", (unsigned long long)setting->objects);
     snprintf(text[4], sizeof text[4], "%zu", setting->object_bytes);
     snprintf(text[5], sizeof text[5], "%zu", setting->depth);
-    char *argv[] = {(char *)program,
-                    (char *)id,
-                    (char *)allocator_preload(library),
-                    text[0],
-                    text[1],
-                    text[2],
-                    text[3],
-                    text[4],
-                    text[5],
-                    NULL};
+    snprintf(text[6], sizeof text[6], "%zu", setting->free_step);
+    char *argv[] = {(char *)program, (char *)id, (char *)allocator_preload(library),
+                    text[0],         text[1],    text[2],
+                    text[3],         text[4],    text[5],
+                    text[6],         NULL};
     child_become(program, argv);
 }
 

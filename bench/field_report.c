@@ -150,6 +150,8 @@ void field_report(FILE *to, const struct field_results *results)
             options->loops, options->loops == 1 ? "" : "s", options->objects, options->object_bytes,
             options->readers, options->readers == 1 ? "" : "s", (unsigned)FIELD_BLOCK, field_page_block(),
             options->rounds, options->rounds == 1 ? "" : "s", results->seconds);
+    if (options->free_step != 0)
+        fprintf(to, "            weir's reclaimer frees %u at a time\n", options->free_step);
     text_noise(to, &results->noise);
     for (enum allocator allocator = ALLOCATOR_GLIBC; allocator < ALLOCATORS; allocator++)
         if (results->absent[allocator][0] != '\0')
@@ -281,10 +283,10 @@ void field_json(FILE *to, const struct field_results *results)
     fputs(",\n", to);
     text_json_machine(to, results->machine);
     fprintf(to,
-            "  \"loops\": %u, \"objects\": %u, \"object_bytes\": %u, \"readers\": %u, \"rounds\": %u, "
-            "\"seconds\": %.1f,\n",
-            options->loops, options->objects, options->object_bytes, options->readers, options->rounds,
-            results->seconds);
+            "  \"loops\": %u, \"objects\": %u, \"object_bytes\": %u, \"free_step\": %u, \"readers\": %u, "
+            "\"rounds\": %u, \"seconds\": %.1f,\n",
+            options->loops, options->objects, options->object_bytes, options->free_step, options->readers,
+            options->rounds, results->seconds);
     fprintf(to, "  \"noise\": {\"others\": %.4f, \"stolen\": %.4f},\n  \"tables\": [\n",
             results->noise.others, results->noise.stolen);
     for (unsigned i = 0; i < results->tables; i++) {

@@ -21,11 +21,9 @@ static struct {
 static size_t page_block; /* that the floor frees at once */
 
 /* As free() by default, and counted. */
-static void free_bulk(void *arg, size_t n, void *objects[])
+static void free_one(void *object)
 {
-    (void)arg;
-    for (size_t i = 0; i < n; i++)
-        field_free(objects[i]);
+    field_free(object);
 }
 
 static bool opened(int error)
@@ -38,8 +36,8 @@ static bool opened(int error)
 static bool open_reclaimer(const struct field_setting *setting)
 {
     struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
-    (void)setting;
-    config.free_bulk = free_bulk;
+    config.free_one = free_one;
+    config.free_step = setting->free_step;
     return opened(weir_reclaimer_create(&reclaimer, &config));
 }
 

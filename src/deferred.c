@@ -8,18 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "percpu.h"
+
 /* A cookie that no grace period has (those are even): the magazine may still be in a slot; there is none. */
 #define OPEN UINT64_C(1)
 
-/* Magazines reclaimed by whoever adds one: two, so that a backlog shrinks. */
+/* Magazines reclaimed by whoever adds one, if they are reclaimed whole: two, so that a backlog shrinks. */
 #define REAP_PER_ADD 2
 
 /*
- * Objects pending on a CPU that make a backlog. While there is one, whoever adds magazines yields the CPU, once
- * in so many objects:
- * often a reader, or the helper thread, is ready to run and waits behind the very thread that waits for it,
- * until the scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it
- * returns at once. Large objects are a backlog sooner: all that are pending take memory, and pages that have
+ * Objects pending on a CPU that make a backlog. While there is one, who frees a step frees two; and if there
+ * is nothing to be freed yet, whoever adds magazines yields the CPU, once in so many objects: often a reader,
+ * or the helper thread, is ready to run and waits behind the very thread that waits for it, until the
+ * scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it returns at
+ * once. No more of them than a quarter of what may be pending. Large objects are a backlog sooner: all that are pending take memory, and pages that have
  * left the CPU's cache are slow to be used again.
  */
 #define BACKLOG_OBJECTS 16384
@@ -58,7 +60,8 @@ void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, size_t 
 {
     if (deferred->limit == NULL)
         return;
-    weir_fetch_sub_relaxed(&deferred->limit->objects, n);
+    if (n != 0)
+        weir_fetch_sub_relaxed(&deferred->limit->objects, n);
     if (bytes != 0)
         weir_fetch_sub_relaxed(&deferred->limit->bytes, bytes);
 }
@@ -67,7 +70,7 @@ void weir__deferred_discharge(struct weir__deferred *deferred, size_t n, size_t 
 static bool admit(struct weir__deferred *deferred)
 {
     struct weir__deferred_limit *limit = deferred->limit;
-    size_t n = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
+    size_t n = deferred->capacity;
     if (limit == NULL)
         return true;
     if (weir_load_relaxed(&limit->bytes) >= limit->most_bytes ||
@@ -79,21 +82,17 @@ static bool admit(struct weir__deferred *deferred)
     return false;
 }
 
-/* It is not, or not with as many objects as fit. */
-static void give_up_room(struct weir__deferred *deferred, size_t n)
-{
-    if (deferred->limit != NULL && n != 0)
-        weir_fetch_sub_relaxed(&deferred->limit->objects, n);
-}
-
 /* --- magazines and their queues --- */
 
 /* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
 static weir_grace_cookie seal(struct weir__deferred *deferred, unsigned nr, struct weir_magazine *magazine)
 {
-    weir__handed_over(deferred->handed, magazine);
-    give_up_room(deferred, magazine->capacity - magazine->count);
-    charge_bytes(deferred, magazine->count, weir_magazine_objects(magazine));
+    void **objects = weir_magazine_objects(magazine);
+    magazine->capacity = (uint32_t)deferred->capacity;
+    weir__magazine_set_count(magazine,
+                             (uint32_t)weir__handed_over(deferred->handed, magazine->count, objects));
+    weir__deferred_discharge(deferred, magazine->capacity - magazine->count, 0); /* it is not as many */
+    charge_bytes(deferred, magazine->count, objects);
     /* Relaxed: a statistic. Before the stamp, so that who reads `objects` first never sees fewer here. */
     weir_fetch_add_relaxed(&deferred->cpus[nr].sealed, (uint64_t)magazine->count);
     weir_grace_cookie cookie = weir_grace_start(deferred->grace);
@@ -124,40 +123,97 @@ static void take_in(struct weir__deferred_cpu *cpu)
     cpu->tail = weir_llist_entry(newest, struct weir_magazine, link);
 }
 
-/* Under the flag. */
-static void reclaim_one(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu,
-                        struct weir_magazine *magazine)
+/* Is there a first magazine whose time has come? Under the flag. */
+static bool has_ripe(const struct weir__deferred *deferred, struct weir__deferred_cpu *cpu)
 {
-    size_t count = magazine->count;
-    size_t bytes = weir__deferred_bytes(deferred, count, weir_magazine_objects(magazine));
+    if (cpu->head != NULL && !cpu->ripe)
+        cpu->ripe = ready(deferred, cpu->head);
+    return cpu->ripe;
+}
+
+/* Takes the first magazine off the queue. Under the flag. */
+static void take_off(struct weir__deferred_cpu *cpu)
+{
+    struct weir_llist_node *next = weir_llist_next(&cpu->head->link);
+    cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
+    cpu->freed = 0;
+    cpu->ripe = false;
+}
+
+/* They will be freed next, and it is long since they were used: lets them come into the cache meanwhile. */
+static void fetch(size_t n, void *const objects[])
+{
+    for (size_t i = 0; i < n; i++)
+        __builtin_prefetch(objects[i], 1);
+}
+
+/* Reclaims up to `n` of the objects in the first magazine, which is ripe; the last of them with the magazine.
+ * All of them, if it is reclaimed whole. Under the flag, which free functions may find taken. */
+static void reclaim_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
+{
+    struct weir_magazine *magazine = cpu->head;
+    void **objects = weir_magazine_objects(magazine) + cpu->freed;
+    size_t count = magazine->count, left = count - cpu->freed;
+    bool all = n >= left;
+    if (all)
+        take_off(cpu);
+    else
+        cpu->freed += (uint32_t)n;
+    n = all ? left : n;
+    size_t bytes = weir__deferred_bytes(deferred, n, objects);
     /* Release: pairs with the acquire in stats: `sealed` is not behind. Only the holder of the flag writes
      * it. */
-    weir_store_release(&cpu->objects, cpu->objects + count);
-    weir__handed_back(deferred->handed, magazine);
-    deferred->reclaim(deferred->arg, magazine);
-    weir__deferred_discharge(deferred, count, bytes); /* now: until here they were pending */
+    weir_store_release(&cpu->objects, cpu->objects + n);
+    if (!all)
+        fetch(n < left - n ? n : left - n, objects + n);
+    if (deferred->reclaim != NULL)
+        deferred->reclaim(deferred->arg, magazine);
+    else
+        deferred->free_some(deferred->arg, weir__handed_back(deferred->handed, n, objects), objects);
+    if (all && deferred->reclaim == NULL)
+        weir__blocks_put(deferred->blocks, weir_percpu_cpu(), magazine);
+    weir__deferred_discharge(deferred, all ? count : 0, bytes); /* now: until here they were pending */
+    /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
+    if (all)
+        weir_store_release(&cpu->reclaimed, cpu->reclaimed + 1);
+}
+
+static bool begin_to_reap(struct weir__deferred_cpu *cpu)
+{
+    /* Acquire: pairs with the release in end_reaping(): the queue as the last reaper left it. */
+    return weir_load_relaxed(&cpu->reaping) == 0 && weir_xchg_acquire(&cpu->reaping, 1u) == 0;
+}
+
+static void end_reaping(struct weir__deferred_cpu *cpu)
+{
+    weir_store_release(&cpu->reaping, 0u);
 }
 
 size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t budget)
 {
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
     size_t done = 0;
-
-    /* Acquire: pairs with the release below: the queue as the last reaper left it. */
-    if (weir_load_relaxed(&cpu->reaping) != 0 || weir_xchg_acquire(&cpu->reaping, 1u) != 0)
+    if (!begin_to_reap(cpu))
         return 0;
     take_in(cpu);
-    while (done < budget && cpu->head != NULL && ready(deferred, cpu->head)) {
-        struct weir_magazine *magazine = cpu->head;
-        struct weir_llist_node *next = weir_llist_next(&magazine->link);
-        cpu->head = next != NULL ? weir_llist_entry(next, struct weir_magazine, link) : NULL;
-        reclaim_one(deferred, cpu, magazine);
-        done++;
-        /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
-        weir_store_release(&cpu->reclaimed, cpu->reclaimed + 1);
-    }
-    weir_store_release(&cpu->reaping, 0u);
+    for (; done < budget && has_ripe(deferred, cpu); done++)
+        reclaim_some(deferred, cpu, SIZE_MAX);
+    end_reaping(cpu);
     return done;
+}
+
+/* A part of that: up to `n` objects of one magazine. False: none is ripe (true if somebody else is at it). */
+static bool reap_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
+{
+    if (!begin_to_reap(cpu))
+        return true;
+    if (cpu->head == NULL)
+        take_in(cpu);
+    bool ripe = has_ripe(deferred, cpu);
+    if (ripe)
+        reclaim_some(deferred, cpu, n);
+    end_reaping(cpu);
+    return ripe;
 }
 
 size_t weir__deferred_reap_all(struct weir__deferred *deferred)
@@ -183,7 +239,7 @@ static struct weir_magazine *get_fresh(struct weir__deferred *deferred, unsigned
         return NULL;
     struct weir_magazine *fresh = weir__blocks_get(deferred->blocks, nr, true);
     if (fresh == NULL)
-        give_up_room(deferred, WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes));
+        weir__deferred_discharge(deferred, deferred->capacity, 0);
     return fresh;
 }
 
@@ -196,15 +252,41 @@ static void retire(struct weir__deferred *deferred, unsigned nr)
         seal(deferred, nr, old);
 }
 
+static bool has_backlog(const struct weir__deferred *deferred, unsigned nr)
+{
+    return weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog;
+}
+
+/* For `n` objects that were handed over: frees as many, but at least a step. False: none is ripe. */
+static bool step(struct weir__deferred *deferred, unsigned nr, size_t n)
+{
+    n = n > deferred->step ? n : deferred->step;
+    return reap_some(deferred, &deferred->cpus[nr], has_backlog(deferred, nr) ? 2 * n : n);
+}
+
+bool weir__deferred_go_on(struct weir__deferred *deferred, size_t n, void *const objects[])
+{
+    struct weir_percpu_slot *slots = &deferred->cpus[0].slot;
+    size_t by = n > deferred->step ? n : deferred->step;
+    if (!weir__use_rseq() && weir__percpu_put_locked(slots, objects[n - 1])) /* the fast path there */
+        return true;
+    if (deferred->step == 0 || !weir__percpu_put_more(slots, objects[n - 1], by, deferred->capacity))
+        return false;
+    if (weir__enter()) {
+        step(deferred, weir__percpu_cpu(), by);
+        weir__leave();
+    }
+    return true;
+}
+
 size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *const objects[])
 {
-    if (weir__percpu_put_locked(&deferred->cpus[0].slot,
-                                objects[n - 1])) /* the fast path in WEIR_PERCPU_LOCK */
+    if (weir__deferred_go_on(deferred, n, objects) ||
+        weir__percpu_put_locked(&deferred->cpus[0].slot, objects[n - 1])) /* for a thread that is new */
         return 1;
     unsigned nr = weir_percpu_cpu();
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
     struct weir_magazine *fresh = get_fresh(deferred, nr), *old;
-
     if (fresh == NULL) {
         retire(deferred, nr);
         if (weir__deferred_reap(deferred, nr, REAP_PER_ADD) != 0)
@@ -212,9 +294,11 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
         if (fresh == NULL)
             return 0;
     }
-    size_t added = n < fresh->capacity ? n : fresh->capacity;
+    size_t added = n < deferred->capacity ? n : deferred->capacity;
     memcpy(weir_magazine_objects(fresh), objects + (n - added), added * sizeof objects[0]);
     weir__magazine_set_count(fresh, (uint32_t)added);
+    if (deferred->step != 0 && deferred->step <= deferred->capacity - added)
+        fresh->capacity = (uint32_t)(added + deferred->step - 1);
     weir_store_relaxed(&fresh->cookie, OPEN); /* relaxed: released by the add */
 
     /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the
@@ -227,8 +311,9 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
         seal(deferred, nr, old);
     else
         weir__grace_kick(deferred->grace);
-    weir__deferred_reap(deferred, nr, REAP_PER_ADD);
-    if (number % deferred->yields == 0 && weir__deferred_pending_cpu(deferred, nr) >= deferred->backlog)
+    bool enough = deferred->step != 0 ? step(deferred, nr, added)
+                                      : weir__deferred_reap(deferred, nr, REAP_PER_ADD) == REAP_PER_ADD;
+    if (!enough && number % deferred->yields == 0 && has_backlog(deferred, nr))
         sched_yield();
     return added;
 }
@@ -381,9 +466,11 @@ static void sweep(struct weir__grace_client *client)
 
 static void set_backlog(struct weir__deferred *deferred)
 {
-    size_t objects = BACKLOG_OBJECTS, capacity = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
+    size_t objects = BACKLOG_OBJECTS, capacity = deferred->capacity;
     if (deferred->object_size > BACKLOG_BYTES / BACKLOG_OBJECTS)
         objects = BACKLOG_BYTES / deferred->object_size;
+    if (deferred->limit != NULL && deferred->limit->most_objects / 4 < objects)
+        objects = deferred->limit->most_objects / 4;
     deferred->backlog = objects / capacity + 2;
     deferred->yields = capacity < YIELD_OBJECTS ? YIELD_OBJECTS / capacity : 1;
 }
@@ -397,6 +484,7 @@ int weir__deferred_init(struct weir__deferred *deferred)
     if (deferred->cpus == NULL)
         return -ENOMEM;
     weir_percpu_slots_init(&deferred->cpus[0].slot);
+    deferred->capacity = WEIR_MAGAZINE_CAPACITY(deferred->blocks->block_bytes);
     set_backlog(deferred);
     if (deferred->interval == 0)
         deferred->interval = WEIR_SWEEP_MILLISECONDS;

@@ -15,6 +15,12 @@
  * next full magazine, where the objects are still in its cache; the helper thread sweeps up on CPUs that have
  * gone idle.
  *
+ * With a `step` the CPU does not wait for its next full magazine. The magazine in the slot gets room for
+ * `step` objects at a time: its capacity is set low. Who finds it full raises that, and frees `step` objects
+ * of the queue's head, if its time has come, oldest first; the next ones are fetched into the cache already.
+ * So no hand-over has much to do, and an allocator that keeps a few free objects for each thread (glibc: 7 of
+ * a size) gets back as many as it has just given out, which it is far better at than at hundreds at once.
+ *
  * The invariant that makes barrier simple: magazines leave a queue in the order in which they entered it, and
  * no object is ever handed over to a magazine that is not in a queue already. So "everything handed over
  * until now" is "the first `installed` magazines of each queue", and it has been freed once `reclaimed` has
@@ -39,8 +45,10 @@ struct weir__deferred_cpu {
     struct weir_percpu_slot slot;
     uint32_t reaping;                  /* the flag; it guards the rest */
     struct weir_magazine *head, *tail; /* the queue */
+    uint32_t freed;                    /* objects of the first magazine that were freed already */
+    bool ripe;                         /* the first magazine's grace period is known to be over */
     uint64_t reclaimed;                /* magazines that left */
-    uint64_t objects;                  /* objects in them */
+    uint64_t objects;                  /* objects in them, and those that were freed already */
     uint64_t sealed;                   /* objects in magazines that were sealed here; outside the flag */
     uint64_t swept;                    /* `installed` at the last sweep; only sweeps use it, as the next */
     weir_grace_cookie swept_cookie;    /* of the magazine that a sweep last took out of the slot */
@@ -50,8 +58,8 @@ _Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one str
 /*
  * How much may be pending. Objects are counted a magazine at a time: all that fit when it is installed, what
  * is in it when it is sealed, none when it is reclaimed. So `objects` is never less than what is pending, and
- * more by no more than what still fits into the magazines in the slots. Bytes are counted when a magazine is
- * sealed: what is in the slots comes on top.
+ * more by no more than what still fits into the magazines in the slots, and was freed of the first in each
+ * queue. Bytes are counted when a magazine is sealed: what is in the slots comes on top.
  */
 struct weir__deferred_limit {
     size_t most_objects;
@@ -65,9 +73,12 @@ struct weir__deferred {
     struct weir__deferred_cpu *cpus;
     struct weir_grace *grace;
     struct weir__blocks *blocks;
-    /* Takes over a magazine whose grace period is over. */
+    /* One of the two: takes over a magazine whose grace period is over; or frees objects that were in one, and
+     * may change the array. */
     void (*reclaim)(void *arg, struct weir_magazine *magazine);
+    void (*free_some)(void *arg, size_t n, void *objects[]);
     void *arg;
+    size_t step; /* see above: with free_some, below the capacity; 0: magazines are reclaimed whole */
     /* What else has to be swept, on the helper thread, and is something pending there? NULL, both:
      * nothing. */
     void (*also_sweep)(void *arg);
@@ -78,8 +89,9 @@ struct weir__deferred {
     unsigned interval;                  /* milliseconds between sweeps; 0: WEIR_SWEEP_MILLISECONDS */
     struct weir__grace_client client;
     struct weir__guarded guarded;
-    size_t backlog; /* magazines pending on a CPU from which on adding them yields ... */
-    size_t yields;  /* ... once in so many */
+    size_t capacity; /* of a magazine */
+    size_t backlog;  /* magazines pending on a CPU that are one */
+    size_t yields;   /* adding them yields then, once in so many */
 };
 
 /* -ENOMEM, or weir_percpu_init()'s error. The fields from `grace` to `interval` are filled in by the caller
@@ -87,6 +99,13 @@ struct weir__deferred {
 int weir__deferred_init(struct weir__deferred *deferred);
 /* Everything must have been reclaimed (barrier), and nobody be using it. */
 void weir__deferred_destroy(struct weir__deferred *deferred);
+
+/*
+ * When the inline fast path found no room for the last of `n` objects, at least one: puts that one in, if
+ * there is room after all (see above; or this is WEIR_PERCPU_LOCK, which has no inline fast path), makes room
+ * for the others, and frees some. False: weir__deferred_add_slow() has to.
+ */
+bool weir__deferred_go_on(struct weir__deferred *deferred, size_t n, void *const objects[]);
 
 /* When the inline fast path found no room for the last of `n` objects, at least one: installs another
  * magazine with as many of the last ones as fit, and seals the one that was there. How many that were: none

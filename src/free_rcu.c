@@ -3,12 +3,17 @@
 #define _GNU_SOURCE
 #include "free_rcu.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#endif
 
 #include "deferred.h"
 #include "futex.h"
@@ -70,11 +75,9 @@ static void free_array(struct weir_reclaimer *reclaimer, size_t n, void *objects
         reclaimer->config.free_one(objects[i]);
 }
 
-static void reclaim(void *arg, struct weir_magazine *magazine)
+static void free_some(void *arg, size_t n, void *objects[])
 {
-    struct weir_reclaimer *reclaimer = arg;
-    free_array(reclaimer, magazine->count, weir_magazine_objects(magazine));
-    weir__blocks_put(&reclaimer->blocks, weir_percpu_cpu(), magazine);
+    free_array(arg, n, objects);
 }
 
 /* --- the chain --- */
@@ -83,7 +86,7 @@ static void chain_reap(struct weir_reclaimer *reclaimer, size_t budget);
 
 static void chain_add(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
-    if (!weir__handed_over_one(reclaimer->deferred.handed, object))
+    if (weir__handed_over(reclaimer->deferred.handed, 1, &object) == 0)
         return;
     weir__deferred_charge(&reclaimer->deferred, 1, &object);
     head->object = object;
@@ -113,11 +116,8 @@ static size_t chain_take(struct chain *chain, size_t n, void *objects[])
 /* Frees objects taken off it. */
 static void chain_free(struct weir_reclaimer *reclaimer, size_t n, void *objects[])
 {
-    size_t left = 0, bytes = weir__deferred_bytes(&reclaimer->deferred, n, objects);
-    for (size_t i = 0; i < n; i++)
-        if (weir__handed_back_one(reclaimer->deferred.handed, objects[i]))
-            objects[left++] = objects[i];
-    free_array(reclaimer, left, objects);
+    size_t bytes = weir__deferred_bytes(&reclaimer->deferred, n, objects);
+    free_array(reclaimer, weir__handed_back(reclaimer->deferred.handed, n, objects), objects);
     weir__deferred_discharge(&reclaimer->deferred, n, bytes);
 }
 
@@ -190,12 +190,11 @@ static bool chain_is_pending(void *arg)
 
 /* --- handing over --- */
 
-/* From here on, whatever is done between weir__enter() and weir__leave() is not done while another thread
- * forks. What comes before is the fast path in WEIR_PERCPU_LOCK. */
+/* Whatever is done between weir__enter() and weir__leave() is not done while another thread forks. */
 
 void weir__free_rcu_slow(struct weir_reclaimer *reclaimer, void *object, struct weir_rcu_head *head)
 {
-    if (weir__percpu_put_locked(reclaimer->paths.slots, object) || !weir__enter())
+    if (weir__deferred_go_on(&reclaimer->deferred, 1, &object) || !weir__enter())
         return;
     if (weir__deferred_add_slow(&reclaimer->deferred, 1, &object) == 0)
         chain_add(reclaimer, object, head);
@@ -233,13 +232,11 @@ static int wait_and_free(struct weir_reclaimer *reclaimer, size_t n, void *const
     weir_fetch_add_relaxed(&reclaimer->waits, (uint64_t)n); /* relaxed: a statistic */
     while (n != 0) {
         void *batch[CHAIN_BATCH];
-        size_t some = n < CHAIN_BATCH ? n : CHAIN_BATCH, left = 0;
+        size_t some = n < CHAIN_BATCH ? n : CHAIN_BATCH;
         n -= some;
-        for (size_t i = 0; i < some; i++)
-            if (weir__handed_over_one(reclaimer->deferred.handed, objects[n + i]) &&
-                weir__handed_back_one(reclaimer->deferred.handed, objects[n + i]))
-                batch[left++] = objects[n + i];
-        free_array(reclaimer, left, batch);
+        memcpy(batch, objects + n, some * sizeof batch[0]);
+        some = weir__handed_over(reclaimer->deferred.handed, some, batch);
+        free_array(reclaimer, weir__handed_back(reclaimer->deferred.handed, some, batch), batch);
     }
     return 0;
 }
@@ -289,7 +286,7 @@ static int add_or_wait(struct weir_reclaimer *reclaimer, size_t *left, void *con
 int weir__free_rcu_mightsleep_slow(struct weir_reclaimer *reclaimer, void *object)
 {
     size_t left = 1;
-    if (weir__percpu_put_locked(reclaimer->paths.slots, object))
+    if (weir__deferred_go_on(&reclaimer->deferred, 1, &object))
         return 0;
     return add_or_wait(reclaimer, &left, &object);
 }
@@ -318,7 +315,7 @@ size_t weir_free_rcu_bulk_try(struct weir_reclaimer *reclaimer, size_t n, void *
 
 bool weir__free_rcu_try_slow(struct weir_reclaimer *reclaimer, void *object)
 {
-    return weir__percpu_put_locked(reclaimer->paths.slots, object) ||
+    return weir__deferred_go_on(&reclaimer->deferred, 1, &object) ||
            weir_free_rcu_bulk_try(reclaimer, 1, &object) != 0;
 }
 
@@ -459,6 +456,19 @@ static size_t usable_size(void *object)
     return malloc_usable_size(object);
 }
 
+/* Not a preloaded one, nor one that the program was linked with. */
+static bool malloc_is_glibc(void)
+{
+#ifdef __GLIBC__
+    Dl_info of_malloc, of_library;
+    return dladdr((void *)(uintptr_t)malloc, &of_malloc) != 0 &&
+           dladdr((void *)(uintptr_t)gnu_get_libc_version, &of_library) != 0 &&
+           of_malloc.dli_fbase == of_library.dli_fbase;
+#else
+    return false;
+#endif
+}
+
 /* A configuration with every default put in. */
 static struct weir_reclaimer_config complete(const struct weir_reclaimer_config *given)
 {
@@ -477,6 +487,10 @@ static struct weir_reclaimer_config complete(const struct weir_reclaimer_config 
     }
     if (config.max_pending == 0)
         config.max_pending = WEIR_RECLAIMER_PENDING_DEFAULT * config.capacity * cpus;
+    if (config.free_step == 0 && config.free_bulk == NULL)
+        config.free_step = malloc_is_glibc() ? WEIR_RECLAIMER_STEP_GLIBC : WEIR_RECLAIMER_STEP_DEFAULT;
+    if (config.free_step >= config.capacity)
+        config.free_step = 0; /* whole magazines */
     if (config.flush_milliseconds == 0)
         config.flush_milliseconds = WEIR_RECLAIMER_FLUSH_DEFAULT;
     return config;
@@ -512,8 +526,9 @@ static int create_parts(struct weir_reclaimer *reclaimer)
     }
     reclaimer->deferred = (struct weir__deferred){.grace = reclaimer->grace,
                                                   .blocks = &reclaimer->blocks,
-                                                  .reclaim = reclaim,
+                                                  .free_some = free_some,
                                                   .arg = reclaimer,
+                                                  .step = config->free_step,
                                                   .also_sweep = sweep_chain,
                                                   .also_pending = chain_is_pending,
                                                   .limit = &reclaimer->limit,

@@ -166,53 +166,30 @@ static bool remove_one(struct weir__handed *handed, void *object)
     return false;
 }
 
-/* Leaves those objects in the magazine that `keep` says are to stay. */
-static void filter(struct weir__handed *handed, struct weir_magazine *magazine,
-                   bool (*keep)(struct weir__handed *handed, void *object))
+/* Moves those objects to the front that `keep` says are to stay; how many. */
+static size_t filter(struct weir__handed *handed, size_t n, void *objects[],
+                     bool (*keep)(struct weir__handed *handed, void *object))
 {
-    void **objects = weir_magazine_objects(magazine);
-    uint32_t left = 0;
+    size_t left = 0;
     sigset_t before;
     if (handed == NULL)
-        return;
+        return n;
     lock(handed, &before);
-    for (uint32_t i = 0; i < magazine->count; i++)
+    for (size_t i = 0; i < n; i++)
         if (keep(handed, objects[i]))
             objects[left++] = objects[i];
     unlock(handed, &before);
-    weir__magazine_set_count(magazine, left);
+    return left;
 }
 
-void weir__handed_over(struct weir__handed *handed, struct weir_magazine *magazine)
+size_t weir__handed_over(struct weir__handed *handed, size_t n, void *objects[])
 {
-    filter(handed, magazine, add);
+    return filter(handed, n, objects, add);
 }
 
-void weir__handed_back(struct weir__handed *handed, struct weir_magazine *magazine)
+size_t weir__handed_back(struct weir__handed *handed, size_t n, void *objects[])
 {
-    filter(handed, magazine, remove_one);
-}
-
-static bool one(struct weir__handed *handed, void *object,
-                bool (*keep)(struct weir__handed *handed, void *object))
-{
-    sigset_t before;
-    if (handed == NULL)
-        return true;
-    lock(handed, &before);
-    bool kept = keep(handed, object);
-    unlock(handed, &before);
-    return kept;
-}
-
-bool weir__handed_over_one(struct weir__handed *handed, void *object)
-{
-    return one(handed, object, add);
-}
-
-bool weir__handed_back_one(struct weir__handed *handed, void *object)
-{
-    return one(handed, object, remove_one);
+    return filter(handed, n, objects, remove_one);
 }
 
 uint64_t weir__handed_twice(const struct weir__handed *handed)

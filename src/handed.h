@@ -23,15 +23,12 @@ struct weir__handed;
 struct weir__handed *weir__handed_create(struct weir_percpu_slot *slots, size_t capacity, const char *name);
 void weir__handed_destroy(struct weir__handed *handed);
 
-/* All of them do nothing if `handed` is NULL, and in other builds. Any context. */
+/* All of them let everything pass if `handed` is NULL, and in other builds. Any context. */
 
-/* Leaves in the magazine what was handed over for the first time. */
-void weir__handed_over(struct weir__handed *handed, struct weir_magazine *magazine);
-/* Leaves in it what is to be freed now. */
-void weir__handed_back(struct weir__handed *handed, struct weir_magazine *magazine);
-/* The same for one object: false: it was handed over before; is not to be freed now. */
-bool weir__handed_over_one(struct weir__handed *handed, void *object);
-bool weir__handed_back_one(struct weir__handed *handed, void *object);
+/* Moves those of `n` objects to the front of the array that were handed over for the first time; how many. */
+size_t weir__handed_over(struct weir__handed *handed, size_t n, void *objects[]);
+/* Those that are to be freed now; how many. */
+size_t weir__handed_back(struct weir__handed *handed, size_t n, void *objects[]);
 /* How many there were. */
 uint64_t weir__handed_twice(const struct weir__handed *handed);
 
@@ -49,26 +46,16 @@ static inline void weir__handed_destroy(struct weir__handed *handed)
     (void)handed;
 }
 
-static inline void weir__handed_over(struct weir__handed *handed, struct weir_magazine *magazine)
+static inline size_t weir__handed_over(struct weir__handed *handed, size_t n, void *objects[])
 {
-    (void)handed, (void)magazine;
+    (void)handed, (void)objects;
+    return n;
 }
 
-static inline void weir__handed_back(struct weir__handed *handed, struct weir_magazine *magazine)
+static inline size_t weir__handed_back(struct weir__handed *handed, size_t n, void *objects[])
 {
-    (void)handed, (void)magazine;
-}
-
-static inline bool weir__handed_over_one(struct weir__handed *handed, void *object)
-{
-    (void)handed, (void)object;
-    return true;
-}
-
-static inline bool weir__handed_back_one(struct weir__handed *handed, void *object)
-{
-    (void)handed, (void)object;
-    return true;
+    (void)handed, (void)objects;
+    return n;
 }
 
 static inline uint64_t weir__handed_twice(const struct weir__handed *handed)

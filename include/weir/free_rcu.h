@@ -52,9 +52,14 @@ enum weir_pending_policy {
 struct weir_reclaimer_config {
     /* Frees one object. NULL: free(). Not used if free_bulk is given. */
     void (*free_one)(void *object);
-    /* Frees n objects; may change the array. */
+    /* Frees n objects, at most `capacity`; may change the array. */
     void (*free_bulk)(void *arg, size_t n, void *objects[]);
     void *arg;
+    /* How many objects are freed at a time by who hands objects over: so many, whenever as many were handed
+     * over. Few keep each hand-over short, and suit the allocator; `capacity` and more: whole magazines. 0:
+     * with free_bulk whole magazines; else WEIR_RECLAIMER_STEP_GLIBC where malloc() is glibc's, and
+     * WEIR_RECLAIMER_STEP_DEFAULT where it is not. */
+    size_t free_step;
     /* NULL: weir_grace_qsbr(). The reclaimer takes a reference of its own. */
     struct weir_grace *grace;
     /* Pointers per magazine, 1 to WEIR_RECLAIMER_CAPACITY_MAX. 0: WEIR_RECLAIMER_CAPACITY_DEFAULT, or fewer,
@@ -87,10 +92,12 @@ struct weir_reclaimer_config {
 
 /* clang-format off */
 #define WEIR_RECLAIMER_CONFIG_INIT                                                                           \
-    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL, WEIR_PENDING_WAIT, WEIR_RECLAIMER_RESERVE_DEFAULT, NULL, 0, NULL }
+    { NULL, NULL, NULL, 0, NULL, 0, 0, 0, NULL, WEIR_PENDING_WAIT, WEIR_RECLAIMER_RESERVE_DEFAULT, NULL, 0, NULL }
 /* clang-format on */
 #define WEIR_RECLAIMER_CAPACITY_DEFAULT 508 /* with what belongs to it, a page of 4096 bytes */
 #define WEIR_RECLAIMER_CAPACITY_MAX 65536
+#define WEIR_RECLAIMER_STEP_DEFAULT 28
+#define WEIR_RECLAIMER_STEP_GLIBC 7 /* as many free ones as it keeps of each size for a thread, up to 2.41 */
 #define WEIR_RECLAIMER_PENDING_DEFAULT 64
 #define WEIR_RECLAIMER_RESERVE_DEFAULT 5
 #define WEIR_RECLAIMER_RESERVE_MAX 1024

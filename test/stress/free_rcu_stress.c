@@ -257,7 +257,7 @@ static void at_rest(void)
     fflush(stdout);
 }
 
-static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_that_fail)
+static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_that_fail, size_t step)
 {
     struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
     struct chunks chunks;
@@ -270,6 +270,7 @@ static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_t
     config.arg = &token;
     config.grace = grace;
     config.capacity = CAPACITY;
+    config.free_step = step;
     config.reserve = 0;
     config.max_pending = 20 * CAPACITY;
     if (weir_reclaimer_create(&reclaimer, &config))
@@ -280,7 +281,7 @@ static void round_with(struct weir_grace *grace, unsigned percent_of_magazines_t
         objects[i].magic = POISON;
         weir_pool_put(&idle, &objects[i].node);
     }
-    stress_run(work, stress.milliseconds / 2, interrupt);
+    stress_run(work, stress.milliseconds / 4, interrupt);
     at_rest();
     if (chunks.out != 0)
         stress_fail("%u chunks were not given back", chunks.out);
@@ -301,7 +302,9 @@ int main(int argc, char **argv)
         return 2;
     stress_start(argc - break_it, argv + break_it);
     puts(weir_percpu_reason());
-    round_with(broken, 0);
-    round_with(broken, 90);
+    for (size_t step = 3; step <= CAPACITY; step += CAPACITY - 3) {
+        round_with(broken, 0, step);
+        round_with(broken, 90, step);
+    }
     return 0;
 }

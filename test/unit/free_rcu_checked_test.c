@@ -33,6 +33,8 @@ static void free_object(void *pointer)
     weir_fetch_add_relaxed(&freed, 1u);
 }
 
+static size_t step = CAPACITY; /* whole magazines */
+
 static void start(bool with_magazines)
 {
     static struct chunks chunks;
@@ -41,6 +43,7 @@ static void start(bool with_magazines)
     struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
     config.free_one = free_object;
     config.capacity = CAPACITY;
+    config.free_step = step;
     config.grace = gate.grace;
     config.reserve = 0;
     config.name = "orders";
@@ -101,6 +104,22 @@ Test(free_rcu_checked, twice_with_many_in_between_is_reported)
         hand_over(&objects[i]);
     hand_over(&objects[NR / 2]);
     finish(&objects[NR / 2], 1, NR);
+}
+
+Test(free_rcu_checked, twice_is_reported_where_magazines_are_freed_a_few_objects_at_a_time)
+{
+    step = 1;
+    start(true);
+    for (unsigned i = 0; i <= CAPACITY; i++)
+        hand_over(&objects[i]);
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_open(&gate);
+    while (!weir_grace_poll(gate.grace, cookie))
+        fixture_sleep(200);
+    hand_over(&objects[CAPACITY - 1]);
+    for (unsigned i = CAPACITY + 1; i < 2 * CAPACITY; i++)
+        hand_over(&objects[i]);
+    finish(&objects[CAPACITY - 1], 1, 2 * CAPACITY);
 }
 
 Test(free_rcu_checked, three_times_is_reported_twice)

@@ -157,10 +157,38 @@ Test(free_rcu_limits, bad_configurations_are_refused_and_the_field_is_named)
     refused("capacity");
     config.block_source = &source;
     config.capacity = 508;
+    config.free_step = SIZE_MAX;
     cr_assert_null(weir_reclaimer_config_error(&config));
     config.max_pending_bytes = 1;
     cr_assert_null(weir_reclaimer_config_error(&config),
                    "free() frees what malloc_usable_size() can tell of");
+}
+
+Test(free_rcu_limits, array_frees_as_many_as_it_has_and_the_bytes_go_with_them)
+{
+    enum { ROOM = 50 };
+    prepare(false);
+    config.capacity = ROOM;
+    config.free_step = 2;
+    config.max_pending_bytes = 1000000;
+    config.size_of = hundred_bytes;
+    config.flush_milliseconds = 1000000;
+    start();
+    cr_assert_eq(hand_over_array(2 * ROOM, true), 2u * ROOM);
+    weir_free_rcu_flush(reclaimer);
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_open(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+    cr_assert_eq(stats_now().pending_bytes, 2u * ROOM * SIZE);
+    cr_assert_eq(hand_over_array(1, true), 1u);
+    cr_assert_eq(freed(), 2u, "with a magazine of its own: a step");
+    cr_assert_eq(hand_over_array(22, false), 22u);
+    cr_assert_eq(freed(), 2u + 21u, "one had room");
+    cr_assert_eq(stats_now().pending_bytes, (2u * ROOM - 23) * SIZE);
+    cr_assert_eq(hand_over_array(26, true), 26u);
+    cr_assert_eq(freed(), 23u + 26u);
+    cr_assert_eq(stats_now().pending, nr_handed - freed());
+    finish();
 }
 
 Test(free_rcu_limits, small_limit_makes_magazines_small)

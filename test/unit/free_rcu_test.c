@@ -397,6 +397,131 @@ Test(free_rcu, bulk_function_gets_its_argument_and_whole_magazines)
     finish();
 }
 
+/* --- a few at a time --- */
+
+enum { ROOM = 16, STEP = 3 };
+
+/* Magazines of ROOM. Nothing is swept: who hands over is left to himself. */
+static void start_stepwise(bool open, size_t step)
+{
+    cpu = fixture_stay(&other_cpu);
+    gate_create(&gate, open);
+    struct weir_reclaimer_config config = config_now();
+    config.capacity = ROOM;
+    config.free_step = step;
+    config.flush_milliseconds = 1000000;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+}
+
+/* Two magazines have been handed over, and one object more; no grace period is over before all have begun. */
+static void hand_over_two_magazines(void)
+{
+    hand_over_n(TWO_ARGUMENTS, 2 * ROOM + 1);
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    cr_assert_eq(freed(), 0u);
+    gate_open(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+}
+
+Test(free_rcu, who_hands_over_frees_a_few_of_the_oldest)
+{
+    start_stepwise(false, STEP);
+    hand_over_two_magazines();
+    cr_assert_eq(freed(), 0u);
+    for (unsigned n = 1; n <= 2 * ROOM / STEP; n++) {
+        hand_over_n((enum form)(n % FORMS), STEP);
+        unsigned oldest = 0;
+        while (weir_load_relaxed(&objects[oldest].freed))
+            oldest++;
+        cr_assert_eq(oldest, freed(), "first in, first out");
+        /* A step stops at the end of a magazine, and there is one more for each that is begun. */
+        cr_assert_geq(oldest + 2 * STEP, n * STEP);
+        cr_assert_leq(oldest, (n + 2) * STEP);
+        cr_assert_eq(stats_now().freed, freed());
+        cr_assert_eq(stats_now().pending, nr_handed - freed());
+    }
+    finish();
+}
+
+static void what_is_left_of_a_magazine_is_freed_by(void (*what)(void))
+{
+    start_stepwise(false, STEP);
+    hand_over_two_magazines();
+    hand_over_n(TWO_ARGUMENTS, 2 * STEP);
+    unsigned some = freed();
+    cr_assert(some != 0 && some < ROOM, "%u", some);
+    what();
+    cr_assert_geq(freed(), 2u * ROOM);
+    for (unsigned i = 0; i < 2 * ROOM; i++)
+        cr_assert(weir_load_relaxed(&objects[i].freed));
+    cr_assert_eq(stats_now().pending, nr_handed - freed());
+    finish();
+}
+
+static void poll(void)
+{
+    cr_assert_eq(weir_reclaimer_poll(reclaimer), 2u);
+}
+
+static void barrier(void)
+{
+    weir_free_rcu_barrier(reclaimer);
+}
+
+Test(free_rcu, poll_frees_what_is_left_of_a_magazine)
+{
+    what_is_left_of_a_magazine_is_freed_by(poll);
+}
+
+Test(free_rcu, barrier_frees_what_is_left_of_a_magazine)
+{
+    what_is_left_of_a_magazine_is_freed_by(barrier);
+}
+
+Test(free_rcu, step_of_the_capacity_frees_whole_magazines)
+{
+    start_stepwise(false, ROOM);
+    hand_over_two_magazines();
+    hand_over_n(TWO_ARGUMENTS, ROOM - 1);
+    cr_assert_eq(freed(), 0u);
+    hand_over_n(TWO_ARGUMENTS, 1);
+    cr_assert_eq(freed(), 2u * ROOM);
+    finish();
+}
+
+Test(free_rcu, steps_keep_up_and_free_what_waited_for_long)
+{
+    start_stepwise(true, STEP);
+    for (unsigned i = 0; i < NR / 2; i++) {
+        hand_over_n(TWO_ARGUMENTS, 1);
+        if (i % ROOM == 0)
+            weir_grace_wait(gate.grace, weir_grace_start(gate.grace));
+    }
+    cr_assert_geq(freed() + 3 * ROOM, nr_handed, "%u of %u", freed(), nr_handed);
+    finish();
+}
+
+static void free_and_hand_over(void *pointer)
+{
+    free_object(pointer);
+    if (weir_load_relaxed(&nr_handed) < NR)
+        hand_over_n(TWO_ARGUMENTS, 1);
+}
+
+Test(free_rcu, free_function_may_hand_over_where_few_are_freed_at_a_time)
+{
+    cpu = fixture_stay(&other_cpu);
+    gate_create(&gate, true);
+    struct weir_reclaimer_config config = config_now();
+    config.capacity = ROOM;
+    config.free_step = STEP;
+    config.free_one = free_and_hand_over;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    hand_over_n(TWO_ARGUMENTS, NR / 2);
+    FIXTURE_AWAIT(freed() == NR);
+    finish();
+}
+
 /* --- no memory for magazines --- */
 
 static struct chunks chunks;
