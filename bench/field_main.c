@@ -150,6 +150,14 @@ static bool take_turn(struct field_table *table, enum field_row row, enum field_
     return give_up(table, row, what, is_optional(row) && player->failure[0] != '\0');
 }
 
+/* What a reclaimer whose objects are freed by free() chooses. */
+static size_t free_step(enum allocator allocator)
+{
+    if (options.free_step != 0)
+        return options.free_step;
+    return allocator == ALLOCATOR_GLIBC ? WEIR_RECLAIMER_STEP_GLIBC : WEIR_RECLAIMER_STEP_DEFAULT;
+}
+
 /* Starts one, which warms up; and somebody looks on for a round. True if something is wrong. */
 static bool enter(struct field_table *table, enum field_row row, struct progress *progress)
 {
@@ -159,7 +167,7 @@ static bool enter(struct field_table *table, enum field_row row, struct progress
                                           .objects = options.objects,
                                           .object_bytes = options.object_bytes,
                                           .depth = field_row_is_page(row) ? table->page_depth : table->depth,
-                                          .free_step = options.free_step};
+                                          .free_step = free_step(table->allocator)};
     struct field_player *player = &cast[row];
     struct field_cell ignored;
     if (field_row_is_peer(row) && !options.peers) {

@@ -20,10 +20,12 @@ static struct {
 } the WEIR_ALIGNED(16);
 static size_t page_block; /* that the floor frees at once */
 
-/* As free() by default, and counted. */
-static void free_one(void *object)
+/* As free() by default: a call for each object. And they are counted. */
+static void free_bulk(void *arg, size_t n, void *objects[])
 {
-    field_free(object);
+    (void)arg;
+    for (size_t i = 0; i < n; i++)
+        field_free(objects[i]);
 }
 
 static bool opened(int error)
@@ -36,7 +38,7 @@ static bool opened(int error)
 static bool open_reclaimer(const struct field_setting *setting)
 {
     struct weir_reclaimer_config config = WEIR_RECLAIMER_CONFIG_INIT;
-    config.free_one = free_one;
+    config.free_bulk = free_bulk;
     config.free_step = setting->free_step;
     return opened(weir_reclaimer_create(&reclaimer, &config));
 }
