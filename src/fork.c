@@ -261,8 +261,10 @@ static void in_child(void)
 
 static void init(void)
 {
+#ifndef WEIR_ATOMIC_HOOK /* who wants to see every atomic operation sees those of the gate, too */
     if (weir_percpu_mode() == WEIR_PERCPU_RSEQ)
         weir_store_release(&counts, (struct counts *)weir_percpu_alloc()); /* pairs with the acquires above */
+#endif
     pthread_atfork(prepare, in_parent, in_child);
 }
 
