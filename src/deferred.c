@@ -28,6 +28,11 @@
 #define BACKLOG_BYTES ((size_t)32 << 20)
 #define YIELD_OBJECTS 1024
 
+/* Once in so many magazines a step more is freed than was handed over. So a queue that was longer for a while
+ * becomes as short as grace periods allow, but slowly: where none is ripe when it is the time to, the
+ * allocator has to do without what is freed. */
+#define SPARE_MAGAZINES 8
+
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
 
@@ -108,24 +113,20 @@ static bool ready(const struct weir__deferred *deferred, const struct weir_magaz
     return cookie.value != OPEN && weir_grace_poll(deferred->grace, cookie);
 }
 
-/* Moves what has come in to the end of the queue, oldest first. Under the flag. */
+/* What has come in makes up the queue when nothing is left of it, oldest first. Under the flag. */
 static void take_in(struct weir__deferred_cpu *cpu)
 {
-    struct weir_llist_node *newest = weir_llist_del_all(&cpu->incoming);
-    if (newest == NULL)
-        return;
-    struct weir_llist_node *oldest = weir_llist_reverse_order(newest);
-    struct weir_magazine *first = weir_llist_entry(oldest, struct weir_magazine, link);
-    if (cpu->head == NULL)
-        cpu->head = first;
-    else
-        weir_store_relaxed(&cpu->tail->link.next, &first->link);
-    cpu->tail = weir_llist_entry(newest, struct weir_magazine, link);
+    struct weir_llist_node *newest =
+        weir_llist_empty(&cpu->incoming) ? NULL : weir_llist_del_all(&cpu->incoming);
+    if (newest != NULL)
+        cpu->head = weir_llist_entry(weir_llist_reverse_order(newest), struct weir_magazine, link);
 }
 
 /* Is there a first magazine whose time has come? Under the flag. */
 static bool has_ripe(const struct weir__deferred *deferred, struct weir__deferred_cpu *cpu)
 {
+    if (cpu->head == NULL)
+        take_in(cpu);
     if (cpu->head != NULL && !cpu->ripe)
         cpu->ripe = ready(deferred, cpu->head);
     return cpu->ripe;
@@ -195,20 +196,17 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
     size_t done = 0;
     if (!begin_to_reap(cpu))
         return 0;
-    take_in(cpu);
     for (; done < budget && has_ripe(deferred, cpu); done++)
         reclaim_some(deferred, cpu, SIZE_MAX);
     end_reaping(cpu);
     return done;
 }
 
-/* A part of that: up to `n` objects of one magazine. False: none is ripe (true if somebody else is at it). */
+/* Up to `n` objects of one magazine. False: none is ripe (true if somebody else is at it). */
 static bool reap_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
 {
     if (!begin_to_reap(cpu))
         return true;
-    if (cpu->head == NULL)
-        take_in(cpu);
     bool ripe = has_ripe(deferred, cpu);
     if (ripe)
         reclaim_some(deferred, cpu, n);
@@ -313,6 +311,8 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
         weir__grace_kick(deferred->grace);
     bool enough = deferred->step != 0 ? step(deferred, nr, added)
                                       : weir__deferred_reap(deferred, nr, REAP_PER_ADD) == REAP_PER_ADD;
+    if (deferred->step != 0 && number % SPARE_MAGAZINES == 0)
+        step(deferred, nr, 0); /* apart: one ends where a magazine does */
     if (!enough && number % deferred->yields == 0 && has_backlog(deferred, nr))
         sched_yield();
     return added;

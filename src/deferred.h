@@ -39,19 +39,19 @@
 #include "weir/percpu.h"
 
 struct weir__deferred_cpu {
-    struct weir_llist_head incoming; /* newest first; on their way into the queue */
+    struct weir_llist_head incoming; /* the queue's end, newest first */
     uint64_t installed;              /* magazines that entered */
     /* Not first, for some CPU's would lie where a page begins: see WEIR__PATHS_OFFSET. */
     struct weir_percpu_slot slot;
-    uint32_t reaping;                  /* the flag; it guards the rest */
-    struct weir_magazine *head, *tail; /* the queue */
-    uint32_t freed;                    /* objects of the first magazine that were freed already */
-    bool ripe;                         /* the first magazine's grace period is known to be over */
-    uint64_t reclaimed;                /* magazines that left */
-    uint64_t objects;                  /* objects in them, and those that were freed already */
-    uint64_t sealed;                   /* objects in magazines that were sealed here; outside the flag */
-    uint64_t swept;                    /* `installed` at the last sweep; only sweeps use it, as the next */
-    weir_grace_cookie swept_cookie;    /* of the magazine that a sweep last took out of the slot */
+    uint32_t reaping;               /* the flag; it guards the rest */
+    struct weir_magazine *head;     /* the rest of the queue, which what came in is behind */
+    uint32_t freed;                 /* objects of the first magazine that were freed already */
+    bool ripe;                      /* the first magazine's grace period is known to be over */
+    uint64_t reclaimed;             /* magazines that left */
+    uint64_t objects;               /* objects in them, and those that were freed already */
+    uint64_t sealed;                /* objects in magazines that were sealed here; outside the flag */
+    uint64_t swept;                 /* `installed` at the last sweep; only sweeps use it, as the next */
+    weir_grace_cookie swept_cookie; /* of the magazine that a sweep last took out of the slot */
 } WEIR_ALIGNED(WEIR_PERCPU_STRIDE);
 _Static_assert(sizeof(struct weir__deferred_cpu) == WEIR_PERCPU_STRIDE, "one stride per CPU");
 

@@ -501,6 +501,36 @@ Test(free_rcu, steps_keep_up_and_free_what_waited_for_long)
     finish();
 }
 
+static void hand_over_a_block(void)
+{
+    void *block = malloc(16);
+    weir_free_rcu(reclaimer, block, block);
+}
+
+/* As many are freed as are handed over, but for a step now and then. */
+Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
+{
+    gate_create(&gate, false);
+    fixture_stay(NULL);
+    struct weir_reclaimer_config config = config_now();
+    config.free_one = NULL;
+    config.capacity = ROOM;
+    config.free_step = STEP;
+    config.flush_milliseconds = 1000000;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    for (unsigned i = 0; i < 10 * ROOM; i++)
+        hand_over_a_block();
+    cr_assert_eq(stats_now().pending, 10u * ROOM);
+    gate_open(&gate);
+    for (unsigned magazine = 0; magazine < 600; magazine++) {
+        weir_grace_wait(gate.grace, weir_grace_start(gate.grace));
+        for (unsigned i = 0; i < ROOM; i++)
+            hand_over_a_block();
+    }
+    cr_assert_leq(stats_now().pending, 4u * ROOM);
+    finish();
+}
+
 static void free_and_hand_over(void *pointer)
 {
     free_object(pointer);
