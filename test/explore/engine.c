@@ -89,7 +89,7 @@ static void pass_by_sequence(unsigned thread)
             pass(thread);
             return;
         }
-    } while (!weir_cas_release(&entered_by_sequence, &before, before + 1));
+    } while (!weir_cas_relaxed(&entered_by_sequence, &before, before + 1));
     if (shut)
         explore_fail("somebody got in after nobody was inside");
     inside[thread] = true;
