@@ -87,13 +87,17 @@ static bool has_units(const struct weir__blocks *blocks)
     return blocks->whole != 0 && blocks->arena_header == 0;
 }
 
-/* A chunk from the source, on the list. */
-static struct chunk *get_chunk(struct weir__blocks *blocks)
+/* A chunk from the source, on the list. NULL: there is none, or not a large one. */
+static struct chunk *get_chunk(struct weir__blocks *blocks, size_t bytes_at_least)
 {
     size_t bytes;
     struct chunk *chunk = blocks->source.get(blocks->source.arg, &bytes);
     if (chunk == NULL)
         return NULL;
+    if (bytes < bytes_at_least) {
+        blocks->source.put(blocks->source.arg, chunk, bytes);
+        return NULL;
+    }
     chunk->bytes = bytes;
     weir_llist_add(&chunk->link, &blocks->chunks);
     return chunk;
@@ -158,7 +162,7 @@ static struct block **way_back(const struct weir__blocks *blocks, void *memory)
 /* More vacant blocks; false if there is no memory for them. */
 static bool make_vacant(struct weir__blocks *blocks)
 {
-    struct chunk *chunk = get_chunk(blocks);
+    struct chunk *chunk = get_chunk(blocks, sizeof *chunk + sizeof(struct block));
     if (chunk == NULL)
         return false;
     struct block *block = (struct block *)(void *)(chunk + 1);
@@ -217,16 +221,27 @@ static bool make_whole(struct weir__blocks *blocks, struct weir_pool *pool)
 
 /* --- magazines that share --- */
 
+/* How many fit behind a header of so many bytes. */
+static size_t fitting(const struct weir__blocks *blocks, size_t bytes, size_t header)
+{
+    size_t block = blocks->block_bytes;
+    return bytes >= header + block ? (bytes - header - block) / WEIR__CHUNK_STRIDE(block) + 1 : 0;
+}
+
 static bool make_sharing(struct weir__blocks *blocks, struct weir_pool *pool)
 {
-    struct chunk *chunk = get_chunk(blocks);
+    struct chunk *chunk = get_chunk(blocks, sizeof *chunk + blocks->block_bytes);
     if (chunk == NULL)
         return false;
 
     size_t stride = WEIR__CHUNK_STRIDE(blocks->block_bytes);
     size_t header = round_up((uintptr_t)(chunk + 1), WEIR__CHUNK_LINE) - (uintptr_t)chunk;
+    size_t n = fitting(blocks, chunk->bytes, header);
+    if (n == 0) { /* one that is alone needs no line of its own */
+        header = sizeof *chunk;
+        n = 1;
+    }
     char *memory = (char *)chunk + header;
-    size_t n = chunk->bytes > header ? (chunk->bytes - header) / stride : 0;
     struct weir_magazine *first = NULL, *last = NULL;
     for (size_t i = n; i-- > 0;) {
         struct weir_magazine *magazine = weir_magazine_init(memory + i * stride, blocks->block_bytes);
@@ -236,9 +251,8 @@ static bool make_sharing(struct weir__blocks *blocks, struct weir_pool *pool)
             last = magazine;
     }
     weir_fetch_add_relaxed(&blocks->total, n); /* relaxed: a statistic */
-    if (n != 0)
-        weir_pool_put_batch(pool, &first->node, &last->node, n);
-    return n != 0;
+    weir_pool_put_batch(pool, &first->node, &last->node, n);
+    return true;
 }
 
 /* --- get and put --- */

@@ -13,7 +13,8 @@
 /* A cookie that no grace period has (those are even): the magazine may still be in a slot; there is none. */
 #define OPEN UINT64_C(1)
 
-/* Magazines reclaimed by whoever adds one, if they are reclaimed whole: two, so that a backlog shrinks. */
+/* Magazines reclaimed by whoever adds one, if they are reclaimed whole, or the limit is near: two, so that a
+ * backlog shrinks. */
 #define REAP_PER_ADD 2
 
 /*
@@ -87,6 +88,14 @@ static bool admit(struct weir__deferred *deferred)
     return false;
 }
 
+/* Is three quarters of what may be pending? Other CPUs may need what is left. */
+static bool is_near(const struct weir__deferred_limit *limit)
+{
+    return limit != NULL &&
+           (weir_load_relaxed(&limit->objects) > limit->most_objects - limit->most_objects / 4 ||
+            weir_load_relaxed(&limit->bytes) > limit->most_bytes - limit->most_bytes / 4);
+}
+
 /* --- magazines and their queues --- */
 
 /* Stamps a magazine that is in no slot any more; `nr` is whatever CPU we are on. */
@@ -148,9 +157,9 @@ static void fetch(size_t n, void *const objects[])
         __builtin_prefetch(objects[i], 1);
 }
 
-/* Reclaims up to `n` of the objects in the first magazine, which is ripe; the last of them with the magazine.
- * All of them, if it is reclaimed whole. Under the flag, which free functions may find taken. */
-static void reclaim_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
+/* Reclaims up to `n` of the objects in the first magazine, which is ripe; the last of them with the magazine;
+ * how many. All of them, if it is reclaimed whole. Under the flag, which free functions may find taken. */
+static size_t reclaim_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
 {
     struct weir_magazine *magazine = cpu->head;
     void **objects = weir_magazine_objects(magazine) + cpu->freed;
@@ -177,6 +186,7 @@ static void reclaim_some(struct weir__deferred *deferred, struct weir__deferred_
     /* Release: pairs with the acquire in barrier: the objects are freed when this says so. */
     if (all)
         weir_store_release(&cpu->reclaimed, cpu->reclaimed + 1);
+    return n;
 }
 
 static bool begin_to_reap(struct weir__deferred_cpu *cpu)
@@ -202,14 +212,18 @@ size_t weir__deferred_reap(struct weir__deferred *deferred, unsigned nr, size_t 
     return done;
 }
 
-/* Up to `n` objects of one magazine. False: none is ripe (true if somebody else is at it). */
+/* Up to `n` objects; where a magazine ends, no more, if that is less than a step. False: not as many are ripe,
+ * or somebody else is at it. */
 static bool reap_some(struct weir__deferred *deferred, struct weir__deferred_cpu *cpu, size_t n)
 {
+    bool ripe;
     if (!begin_to_reap(cpu))
-        return true;
-    bool ripe = has_ripe(deferred, cpu);
-    if (ripe)
-        reclaim_some(deferred, cpu, n);
+        return false;
+    while ((ripe = has_ripe(deferred, cpu))) {
+        n -= reclaim_some(deferred, cpu, n);
+        if (n < deferred->step)
+            break;
+    }
     end_reaping(cpu);
     return ripe;
 }
@@ -280,7 +294,7 @@ bool weir__deferred_go_on(struct weir__deferred *deferred, size_t n, void *const
 size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *const objects[])
 {
     if (weir__deferred_go_on(deferred, n, objects) ||
-        weir__percpu_put_locked(&deferred->cpus[0].slot, objects[n - 1])) /* for a thread that is new */
+        weir_percpu_put(&deferred->cpus[0].slot, objects[n - 1])) /* for a thread that was new */
         return 1;
     unsigned nr = weir_percpu_cpu();
     struct weir__deferred_cpu *cpu = &deferred->cpus[nr];
@@ -295,8 +309,8 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
     size_t added = n < deferred->capacity ? n : deferred->capacity;
     memcpy(weir_magazine_objects(fresh), objects + (n - added), added * sizeof objects[0]);
     weir__magazine_set_count(fresh, (uint32_t)added);
-    if (deferred->step != 0 && deferred->step <= deferred->capacity - added)
-        fresh->capacity = (uint32_t)(added + deferred->step - 1);
+    if (deferred->step != 0)
+        fresh->capacity = (uint32_t)(added > deferred->step ? added : deferred->step);
     weir_store_relaxed(&fresh->cookie, OPEN); /* relaxed: released by the add */
 
     /* Into the queue before into the slot: see the invariant. Relaxed: whoever later finds `fresh` in the
@@ -309,8 +323,9 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
         seal(deferred, nr, old);
     else
         weir__grace_kick(deferred->grace);
-    bool enough = deferred->step != 0 ? step(deferred, nr, added)
-                                      : weir__deferred_reap(deferred, nr, REAP_PER_ADD) == REAP_PER_ADD;
+    bool enough = deferred->step != 0 && step(deferred, nr, added);
+    if (deferred->step == 0 || is_near(deferred->limit))
+        enough = weir__deferred_reap(deferred, nr, REAP_PER_ADD) == REAP_PER_ADD;
     if (deferred->step != 0 && number % SPARE_MAGAZINES == 0)
         step(deferred, nr, 0); /* apart: one ends where a magazine does */
     if (!enough && number % deferred->yields == 0 && has_backlog(deferred, nr))

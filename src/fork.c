@@ -79,7 +79,8 @@ static uint32_t knock(void)
     stripe = weir_percpu_cpu() % WEIR__GATE_STRIPES;
     weir__gate_count_in(&gate, stripe);
     /* A handler that interrupts us here, between the count and the depth, waits at a closed gate for one who
-     * waits for us: fork() gives up then, after its second. Anywhere else it finds the depth, and passes. */
+     * waits for us: fork() gives up then, after its second. So it does between the two in count_out(). Anywhere
+     * else the handler finds the depth, and passes. */
     depth = 1;
     uint32_t state = weir__gate_look(&gate);
     if (weir_likely(state == WEIR__OPEN) || (state == WEIR__CLOSED && forking_here))
@@ -220,7 +221,8 @@ static void prepare(void)
     if (weir__usable()) {
         forking_here = true;
         weir__gate_set(&gate, WEIR__CLOSED);
-        weir_percpu_settle();
+        /* As weir_percpu_settle(), but if it is refused there is a way out. */
+        ready = (counts == NULL || weir__restart_sequences(0, 0) == 0) && ready;
     }
     while (ready && !nobody_inside(depth != 0)) {
         ready = weir__milliseconds() < deadline;

@@ -47,8 +47,15 @@ struct weir_reclaimer {
 };
 _Static_assert(offsetof(struct weir_reclaimer, paths) == WEIR__PATHS_OFFSET, "");
 
-/* Objects that are freed together, from a chain; of a chain, at most as many by whoever hands one over. */
+/* Objects that are freed together, from a chain, if no fewer make a magazine; of a chain, at most as many by
+ * whoever hands one over. */
 #define CHAIN_BATCH 64
+
+static size_t together(const struct weir_reclaimer *reclaimer, size_t n)
+{
+    size_t most = reclaimer->config.capacity < CHAIN_BATCH ? reclaimer->config.capacity : CHAIN_BATCH;
+    return n < most ? n : most;
+}
 
 /* Checked builds: readers that still look at what free() is given find nonsense. Other free functions may
  * have to look at it themselves. */
@@ -133,7 +140,7 @@ static void chain_reap(struct weir_reclaimer *reclaimer, size_t budget)
     if (weir_load_relaxed(&chain->reaping) != 0 || weir_xchg_acquire(&chain->reaping, 1u) != 0)
         return;
     while (budget != 0 && chain->waiting != NULL && weir_grace_poll(reclaimer->grace, chain->cookie)) {
-        n = chain_take(chain, budget < CHAIN_BATCH ? budget : CHAIN_BATCH, objects);
+        n = chain_take(chain, together(reclaimer, budget), objects);
         chain_free(reclaimer, n, objects);
         budget -= n;
         chain->done += n;
@@ -232,7 +239,7 @@ static int wait_and_free(struct weir_reclaimer *reclaimer, size_t n, void *const
     weir_fetch_add_relaxed(&reclaimer->waits, (uint64_t)n); /* relaxed: a statistic */
     while (n != 0) {
         void *batch[CHAIN_BATCH];
-        size_t some = n < CHAIN_BATCH ? n : CHAIN_BATCH;
+        size_t some = together(reclaimer, n);
         n -= some;
         memcpy(batch, objects + n, some * sizeof batch[0]);
         some = weir__handed_over(reclaimer->deferred.handed, some, batch);
@@ -456,7 +463,7 @@ static size_t usable_size(void *object)
     return malloc_usable_size(object);
 }
 
-/* Not a preloaded one, nor one that the program was linked with. */
+/* Not a preloaded one, nor one of another library or of the program. */
 static bool malloc_is_glibc(void)
 {
 #ifdef __GLIBC__

@@ -220,8 +220,8 @@ WEIR_END_C_NAMES
  * chain. Freeing what other calls handed over may be done on the way, a bounded amount.
  *   Progress: lock-free but for the free function; usually a restartable sequence of some ten instructions.
  *   Once per magazine it may make system calls: mmap for memory for magazines, futex to wake the helper
- *   thread, and, while this CPU has a backlog of thousands of objects, sched_yield to let readers and the
- *   helper run.
+ *   thread, and, while this CPU has a backlog (16384 objects, or a quarter of max_pending) of which none may be
+ *   freed yet, sched_yield to let readers and the helper run.
  *   Callers: any thread, read-side critical sections; signal handlers if the free function allows that.
  *   Ordering: releases the caller's unlinking to readers that start after the grace period has, and what was
  *   written to the object to the free function.

@@ -481,6 +481,27 @@ Test(blocks, small_magazines_share_a_source_s_units_to_the_end)
     finish_with_bank();
 }
 
+/* Chunks with room for one magazine behind a header, but not at the next line; and with less. */
+Test(blocks, one_magazine_needs_no_line_of_its_own)
+{
+    struct chunks chunks;
+    struct weir_block_source source = chunks_init(&chunks, 1, SMALL);
+    chunks.bytes = 16 + WEIR_MAGAZINE_BYTES(SMALL);
+    start(SMALL, &source);
+    get_n(3);
+    cr_assert_eq(chunks.out, 3u);
+    cr_assert_eq(held[0]->capacity, (uint32_t)SMALL);
+    put_n(3);
+    weir__blocks_destroy(&blocks);
+    cr_assert_eq(chunks.out, 0u);
+    source = chunks_init(&chunks, 1, SMALL);
+    chunks.bytes = 8 + WEIR_MAGAZINE_BYTES(SMALL);
+    start(SMALL, &source);
+    cr_assert_null(get());
+    cr_assert_eq(chunks.out, 0u, "it was given back");
+    weir__blocks_destroy(&blocks);
+}
+
 Test(blocks, magazine_that_does_not_fit_a_unit_is_an_error)
 {
     struct weir_block_source source = bank_open();

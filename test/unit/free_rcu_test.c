@@ -531,6 +531,30 @@ Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
     finish();
 }
 
+/* Arrays longer than a step, which end anywhere in a magazine. */
+Test(free_rcu, arrays_free_as_many_as_they_hand_over)
+{
+    enum { ARRAY = 10 };
+    gate_create(&gate, false);
+    fixture_stay(NULL);
+    struct weir_reclaimer_config config = config_now();
+    config.free_one = NULL;
+    config.capacity = ROOM;
+    config.free_step = STEP;
+    config.flush_milliseconds = 1000000;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    gate_open(&gate);
+    for (unsigned i = 0; i < 600; i++) {
+        void *blocks[ARRAY];
+        for (unsigned j = 0; j < ARRAY; j++)
+            blocks[j] = malloc(16);
+        cr_assert_eq(weir_free_rcu_bulk_try(reclaimer, ARRAY, blocks), (size_t)ARRAY);
+        weir_grace_wait(gate.grace, weir_grace_start(gate.grace));
+    }
+    cr_assert_leq(stats_now().pending, 6u * ROOM);
+    finish();
+}
+
 static void free_and_hand_over(void *pointer)
 {
     free_object(pointer);
@@ -566,6 +590,32 @@ static void start_with_chunks(bool open, unsigned fail_from, unsigned fail_n)
     chunks.fail_from = fail_from;
     chunks.fail_n = fail_n;
     cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+}
+
+static void free_few(void *arg, size_t n, void *array[])
+{
+    if (n > CAPACITY)
+        FIXTURE_FAIL("%zu objects at once", n);
+    free_objects(arg, n, array);
+}
+
+Test(free_rcu, chain_is_freed_in_arrays_no_larger_than_a_magazine)
+{
+    fixture_stay(&other_cpu);
+    gate_create(&gate, false);
+    struct weir_reclaimer_config config = config_now();
+    struct weir_block_source source = chunks_init(&chunks, 1, CAPACITY);
+    config.block_source = &source;
+    config.free_bulk = free_few;
+    config.arg = &token;
+    chunks.fail_n = UINT32_MAX;
+    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    hand_over_n(TWO_ARGUMENTS, 10 * CAPACITY);
+    gate_open(&gate);
+    hand_over_n(MIGHTSLEEP, 1);
+    weir_free_rcu_barrier(reclaimer);
+    cr_assert_eq(freed(), 10u * CAPACITY + 1);
+    finish();
 }
 
 Test(free_rcu, two_arguments_chain_when_there_is_no_magazine)

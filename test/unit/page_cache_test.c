@@ -221,7 +221,7 @@ Test(page_cache, options_that_need_the_system_work_or_say_why_not)
 
 Test(page_cache, every_page_size_and_batch_works)
 {
-    static const size_t batches[] = {0, 1, 2, 100, 507};
+    static const size_t batches[] = {0, 1, 2, 100, 501, 502, 507};
     fixture_stay(NULL); /* what another CPU has is not had here */
     for (size_t page = 4096; page <= 65536; page *= 2)
         for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
@@ -239,6 +239,11 @@ Test(page_cache, every_page_size_and_batch_works)
             }
             while (nr_held > 50)
                 weir_page_free_rcu(pages, disown());
+            for (unsigned n = 0; n < 2000; n++) {
+                own(weir_page_alloc(pages));
+                weir_page_free(pages, disown());
+            }
+            cr_assert_leq(stats_now().block_pages, 120u, "%zu, %zu", page, batches[i]);
             finish();
         }
 }

@@ -94,32 +94,24 @@ static inline ptrdiff_t weir__rseq_at(struct weir_percpu_slot *slots)
         [objects_at] "i"(sizeof(struct weir_magazine))
 
 /*
- * So many objects before it is handed out, an object's first bytes are fetched into the cache: whoever gets
- * it writes to them. (The kernel's allocators do that for the next one.) More than the next: lines that lie at
- * the same place of different pages compete for few places in the cache, and memory takes a while.
+ * Takes an object, and has the first bytes of the one that is due four later fetched into the cache: whoever
+ * gets it writes to them. (The kernel's allocators do that for the next one. Memory takes longer, and more
+ * than a few lines that lie at the same place of different pages do not stay in a cache.) False: there is none, or the
+ * mode is WEIR_PERCPU_LOCK.
  */
-#define WEIR__FETCH_AHEAD 4
-
-/* `magazine` may have been emptied, and been given to somebody else, by now: any pointer may be fetched. */
-static inline void weir__percpu_fetch(const struct weir_magazine *magazine, uint32_t count)
-{
-    void *const *objects = (void *const *)(const void *)(magazine + 1);
-    __builtin_prefetch(objects[count > WEIR__FETCH_AHEAD ? count - WEIR__FETCH_AHEAD : 0], 1);
-}
-
-/* Takes an object; false: there is none, or the mode is WEIR_PERCPU_LOCK. */
 static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **object)
 {
-    void *taken;
+    void *taken, *later;
     uint64_t magazine, count;
-    __asm__ __volatile__ goto(WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_GET, "0b")
-                              : [taken] "=&r"(taken), [magazine] "=&r"(magazine), [count] "=&r"(count)
-                              : WEIR__RSEQ_OPERANDS(slots)
-                              : "memory", "cc"
-                              : none);
+    __asm__ __volatile__ goto(
+        WEIR__SEQUENCE("magazine", "count", WEIR__RSEQ_GET, "0b")
+        : [taken] "=&r"(taken), [later] "=&r"(later), [magazine] "=&r"(magazine), [count] "=&r"(count)
+        : WEIR__RSEQ_OPERANDS(slots)
+        : "memory", "cc"
+        : none);
     __asm__ __volatile__(""); /* gcc bug 113921: outputs of asm goto lost without something after it */
     *object = taken;
-    weir__percpu_fetch((const struct weir_magazine *)(uintptr_t)magazine, (uint32_t)count);
+    __builtin_prefetch(later, 1);
     return true;
 none:
     return false;

@@ -50,6 +50,10 @@
     "b.lo %l[none]\n\t"                                                                                      \
     "add %[taken], %[magazine], %[count], lsl #3\n\t"                                                        \
     "ldr %[taken], [%[taken], #%c[objects_at]]\n\t"                                                          \
+    "subs %w[later], %w[count], #4\n\t" /* if there are so many: */                                          \
+    "csel %w[later], %w[count], %w[later], lo\n\t"                                                           \
+    "add %[later], %[magazine], %[later], lsl #3\n\t"                                                        \
+    "ldr %[later], [%[later], #%c[objects_at]]\n\t"                                                          \
     "str %w[count], [%[magazine], #%c[count_at]]\n" /* commit */
 
 #define WEIR__RSEQ_PUT                                                                                       \

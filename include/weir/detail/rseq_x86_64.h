@@ -34,6 +34,10 @@
     "subl $1, %k[count]\n\t"                                                                                 \
     "jc %l[none]\n\t"                                                                                        \
     "movq %c[objects_at](%[magazine], %[count], 8), %[taken]\n\t"                                            \
+    "movl %k[count], %k[later]\n\t"                                                                          \
+    "subl $4, %k[later]\n\t" /* if there are so many: */                                                     \
+    "cmovbl %k[count], %k[later]\n\t"                                                                        \
+    "movq %c[objects_at](%[magazine], %[later], 8), %[later]\n\t"                                            \
     "movl %k[count], %c[count_at](%[magazine])\n" /* commit */
 
 #define WEIR__RSEQ_PUT                                                                                       \
