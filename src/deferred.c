@@ -29,10 +29,12 @@
 #define BACKLOG_BYTES ((size_t)32 << 20)
 #define YIELD_OBJECTS 1024
 
-/* Once in so many magazines a step more is freed than was handed over. So a queue that was longer for a while
- * becomes as short as grace periods allow, but slowly: where none is ripe when it is the time to, the
- * allocator has to do without what is freed. */
-#define SPARE_MAGAZINES 8
+/*
+ * While so many magazines are ripe, once in as many installed ones a step more is freed than was handed over: a
+ * queue that was longer for a while becomes short again, but slowly, and not too short. A grace period makes
+ * several ripe at once, and where none is when it is time to, the allocator has to do without what is freed.
+ */
+#define SPARE_MAGAZINES 16
 
 /* CPUs whose slots are emptied under one weir_percpu_settle(). */
 #define FLUSH_AT_ONCE 64
@@ -228,6 +230,19 @@ static bool reap_some(struct weir__deferred *deferred, struct weir__deferred_cpu
     return ripe;
 }
 
+/* Are as many ripe as need not wait? */
+static bool has_spare(const struct weir__deferred *deferred, struct weir__deferred_cpu *cpu)
+{
+    if (!begin_to_reap(cpu))
+        return false;
+    struct weir_llist_node *node = cpu->head != NULL ? &cpu->head->link : NULL;
+    for (unsigned i = 1; node != NULL && i < SPARE_MAGAZINES; i++)
+        node = weir_llist_next(node);
+    bool spare = node != NULL && ready(deferred, weir_llist_entry(node, struct weir_magazine, link));
+    end_reaping(cpu);
+    return spare;
+}
+
 size_t weir__deferred_reap_all(struct weir__deferred *deferred)
 {
     size_t done = 0;
@@ -326,7 +341,7 @@ size_t weir__deferred_add_slow(struct weir__deferred *deferred, size_t n, void *
     bool enough = deferred->step != 0 && step(deferred, nr, added);
     if (deferred->step == 0 || is_near(deferred->limit))
         enough = weir__deferred_reap(deferred, nr, REAP_PER_ADD) == REAP_PER_ADD;
-    if (deferred->step != 0 && number % SPARE_MAGAZINES == 0)
+    if (deferred->step != 0 && number % SPARE_MAGAZINES == 0 && has_spare(deferred, cpu))
         step(deferred, nr, 0); /* apart: one ends where a magazine does */
     if (!enough && number % deferred->yields == 0 && has_backlog(deferred, nr))
         sched_yield();
