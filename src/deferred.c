@@ -22,8 +22,8 @@
  * is nothing to be freed yet, whoever adds magazines yields the CPU, once in so many objects: often a reader,
  * or the helper thread, is ready to run and waits behind the very thread that waits for it, until the
  * scheduler's next tick, milliseconds later. Yielding is not waiting: if nobody else is ready it returns at
- * once. No more of them than a quarter of what may be pending. Large objects are a backlog sooner: all that are pending take memory, and pages that have
- * left the CPU's cache are slow to be used again.
+ * once. No more of them than a quarter of what may be pending. Large objects are a backlog sooner: all that
+ * are pending take memory, and pages that have left the CPU's cache are slow to be used again.
  */
 #define BACKLOG_OBJECTS 16384
 #define BACKLOG_BYTES ((size_t)32 << 20)

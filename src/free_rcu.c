@@ -69,8 +69,9 @@ static void poison(const struct weir_reclaimer *reclaimer, size_t n, void *const
 #endif
 }
 
-static void free_array(struct weir_reclaimer *reclaimer, size_t n, void *objects[])
+static void free_array(void *arg, size_t n, void *objects[])
 {
+    struct weir_reclaimer *reclaimer = arg;
     if (n == 0)
         return;
     if (reclaimer->config.free_bulk != NULL) {
@@ -80,11 +81,6 @@ static void free_array(struct weir_reclaimer *reclaimer, size_t n, void *objects
     poison(reclaimer, n, objects);
     for (size_t i = 0; i < n; i++)
         reclaimer->config.free_one(objects[i]);
-}
-
-static void free_some(void *arg, size_t n, void *objects[])
-{
-    free_array(arg, n, objects);
 }
 
 /* --- the chain --- */
@@ -533,7 +529,7 @@ static int create_parts(struct weir_reclaimer *reclaimer)
     }
     reclaimer->deferred = (struct weir__deferred){.grace = reclaimer->grace,
                                                   .blocks = &reclaimer->blocks,
-                                                  .free_some = free_some,
+                                                  .free_some = free_array,
                                                   .arg = reclaimer,
                                                   .step = config->free_step,
                                                   .also_sweep = sweep_chain,

@@ -57,9 +57,10 @@ WEIR_API extern struct weir_magazine weir_percpu_none;
 WEIR_BEGIN_C_NAMES
 
 /*
- * Chooses the mode; done by whatever creates slots, or a source of grace periods. The environment variable WEIR_PERCPU (rseq or lock)
- * forces one; empty is as if unset. 0; -EINVAL if it holds anything else and -ENOTSUP if it asks for rseq and
- * that does not work here, both after one line on standard error that says so.
+ * Chooses the mode; done by whatever creates slots, or a source of grace periods. The environment variable
+ * WEIR_PERCPU (rseq or lock) forces one; empty is as if unset. 0; -EINVAL if it holds anything else and
+ * -ENOTSUP if it asks for rseq and that does not work here, both after one line on standard error that says
+ * so.
  *   Progress: may block, the first time.  Callers: any thread, not a signal handler.
  *   Ordering: what it set up is visible when it returns.  Memory: none that stays.
  */

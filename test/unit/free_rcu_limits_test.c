@@ -191,6 +191,27 @@ Test(free_rcu_limits, array_frees_as_many_as_it_has_and_the_bytes_go_with_them)
     finish();
 }
 
+Test(free_rcu_limits, near_the_limit_whole_magazines_are_freed)
+{
+    enum { ROOM = 16 };
+    prepare(false);
+    config.capacity = ROOM;
+    config.free_step = 1;
+    config.max_pending = 8 * ROOM;
+    config.flush_milliseconds = 1000000;
+    start();
+    hand_over_two(7 * ROOM + 1);
+    weir_grace_cookie cookie = weir_grace_start(gate.grace);
+    gate_open(&gate);
+    FIXTURE_AWAIT(weir_grace_poll(gate.grace, cookie));
+    hand_over_two(ROOM - 1);
+    unsigned before = freed();
+    cr_assert_leq(before, 2u * (ROOM - 1), "two at a time");
+    hand_over_two(1);
+    cr_assert_geq(freed(), before + ROOM, "by who puts a new one in place");
+    finish();
+}
+
 Test(free_rcu_limits, small_limit_makes_magazines_small)
 {
     for (size_t limit = 1; limit <= 300; limit = limit * 3 + 1) {

@@ -501,14 +501,8 @@ Test(free_rcu, steps_keep_up_and_free_what_waited_for_long)
     finish();
 }
 
-static void hand_over_a_block(void)
-{
-    void *block = malloc(16);
-    weir_free_rcu(reclaimer, block, block);
-}
-
-/* As many are freed as are handed over, but for a step now and then. */
-Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
+/* Blocks that malloc() gives, as many as one likes. */
+static void start_with_blocks(void)
 {
     gate_create(&gate, false);
     fixture_stay(NULL);
@@ -518,6 +512,18 @@ Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
     config.free_step = STEP;
     config.flush_milliseconds = 1000000;
     cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+}
+
+static void hand_over_a_block(void)
+{
+    void *block = malloc(16);
+    weir_free_rcu(reclaimer, block, block);
+}
+
+/* As many are freed as are handed over, but for a step now and then. */
+Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
+{
+    start_with_blocks();
     for (unsigned i = 0; i < 40 * ROOM; i++)
         hand_over_a_block();
     cr_assert_eq(stats_now().pending, 40u * ROOM);
@@ -536,14 +542,7 @@ Test(free_rcu, steps_make_a_queue_short_again_that_was_long)
 Test(free_rcu, arrays_free_as_many_as_they_hand_over)
 {
     enum { ARRAY = 10 };
-    gate_create(&gate, false);
-    fixture_stay(NULL);
-    struct weir_reclaimer_config config = config_now();
-    config.free_one = NULL;
-    config.capacity = ROOM;
-    config.free_step = STEP;
-    config.flush_milliseconds = 1000000;
-    cr_assert_eq(weir_reclaimer_create(&reclaimer, &config), 0);
+    start_with_blocks();
     gate_open(&gate);
     for (unsigned i = 0; i < 600; i++) {
         void *blocks[ARRAY];

@@ -96,8 +96,8 @@ static inline ptrdiff_t weir__rseq_at(struct weir_percpu_slot *slots)
 /*
  * Takes an object, and has the first bytes of the one that is due four later fetched into the cache: whoever
  * gets it writes to them. (The kernel's allocators do that for the next one. Memory takes longer, and more
- * than a few lines that lie at the same place of different pages do not stay in a cache.) False: there is none, or the
- * mode is WEIR_PERCPU_LOCK.
+ * than a few lines that lie at the same place of different pages do not stay in a cache.) False: there is
+ * none, or the mode is WEIR_PERCPU_LOCK.
  */
 static inline bool weir__percpu_get_fast(struct weir_percpu_slot *slots, void **object)
 {
